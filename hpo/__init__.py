@@ -1,0 +1,3 @@
+"""One objective, many engines: hyperparameter searches that can be compared."""
+
+__version__ = "0.1.0"

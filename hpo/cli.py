@@ -1,0 +1,341 @@
+"""``python -m hpo``: runs a study unless the first word is another command.
+
+Start-up imports Hydra and nothing heavier, so that help and config errors answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import hpo
+from hpo import config as configs
+from hpo.errors import ConfigError, InputError, StudyFailed, TrackingError
+from hpo.trial import ParamValue
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+_EXAMPLES = (
+    ("python -m hpo", "a Bayesian search for a CNN on MNIST"),
+    ("python -m hpo dataset=digits limits.n_trials=10", "the same on a small dataset, ten trials"),
+    ("python -m hpo max_epochs=5 strategy/pruner=hyperband seed=1", "shorter trials, another pruner, another seed"),
+    ("python -m hpo search_space.learning_rate.high=1e-2 '~search_space.momentum'", "a narrower, smaller search space"),
+    ("python -m hpo -m dataset=digits strategy=optuna seed=0,1,2", "several studies, one after another"),
+)
+_COMMANDS_HELP = (
+    ("list", "the studies of a store"),
+    ("best STUDY", "its best params, as a command that trains them again"),
+    ("ui", "the MLflow UI on this machine, on the right store"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Set by us so that Hydra raises instead of printing; set by the user, it also shows tracebacks.
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # TensorFlow's notes on the machine's instruction sets are not for those who train.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return _dispatch(arguments)
+    except InputError as error:
+        if wants_traceback:
+            raise
+        _print_error(error)
+        return BAD_INPUT
+    except StudyFailed as error:
+        if wants_traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except (HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        _print_error(configs.explain(error, arguments))
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _print_error(error: InputError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    commands: dict[str, Callable[[list[str]], int]] = {"run": _run, "list": _list, "best": _best, "ui": _ui}
+    first = arguments[0] if arguments else ""
+    if first in commands:
+        return commands[first](arguments[1:])
+    if {"-h", "--help", "help"} & set(arguments):
+        print(help_text())
+        return OK
+    if first == "--version":
+        print(f"hpo {hpo.__version__}")
+        return OK
+    if re.fullmatch(r"[A-Za-z][\w-]*", first):
+        raise ConfigError(
+            "command",
+            first,
+            f"one of {', '.join(commands)}, or overrides such as strategy=optuna",
+            "python -m hpo --help",
+        )
+    return _run(arguments)
+
+
+def help_text() -> str:
+    """What ``--help`` prints."""
+    lines = [
+        "hpo searches for good hyperparameters with the library you name, and records every trial in MLflow.",
+        "",
+        "usage: python -m hpo [run] [OVERRIDE ...]    run a study, built from the groups below",
+        *(f"       python -m hpo {command:<28} {text}" for command, text in _COMMANDS_HELP),
+        "",
+        "groups, chosen with GROUP=OPTION:",
+    ]
+    for group in configs.GROUPS:
+        for i, (name, description) in enumerate(configs.options(group).items()):
+            lines.append(f"  {group if i == 0 else '':<14}{name:<12}{description}")
+    for i, (name, description) in enumerate(configs.options("strategy/pruner").items()):
+        lines.append(f"  {'strategy/pruner' if i == 0 else '':<16}{name:<20}{description}")
+    lines += [
+        "",
+        "every other key is overridden with KEY=VALUE; --cfg job shows them all with their values:",
+        "  seed, max_epochs, limits.n_trials, limits.timeout_seconds, objective.metric, early_stopping.patience, …",
+        "",
+        "examples:",
+        *(f"  {command}\n      {text}" for command, text in _EXAMPLES),
+        "",
+        "more: --cfg job (show the config), --config-dir DIR (your own YAML), -m (several studies),",
+        "      -sc install=bash (shell completion), --hydra-help, --version",
+    ]
+    return "\n".join(lines)
+
+
+# A study.
+
+
+def _run(arguments: list[str]) -> int:
+    configs.register()
+    codes: list[int] = []
+
+    def job(conf: DictConfig) -> None:
+        codes.append(_run_study(conf))
+        if codes[-1] == INTERRUPTED:
+            raise KeyboardInterrupt
+
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        hydra.main(config_path=str(configs.resource_dir("conf")), config_name="config", version_base="1.3")(job)()
+    finally:
+        sys.argv = before
+    return max(codes, default=OK)
+
+
+def _run_study(conf: DictConfig) -> int:
+    configs.check_shadowing()
+    config = configs.plain(conf)
+    definition = configs.Definition.of(config)
+
+    from hpo import study as studies
+    from hpo.datasets.base import DatasetUnavailable
+
+    executor = studies.build_executor(config)
+    note, overrides = None, list(HydraConfig.get().overrides.task)
+    names = studies.Names(*(configs.chosen(group) for group in ("model", "dataset", "strategy", "resampling")))
+    try:
+        dataset = studies.build_dataset(config)
+    except DatasetUnavailable as error:
+        fallback = config["dataset"].get("fallback")
+        if fallback is None or configs.is_explicit("dataset"):
+            raise
+        note = f"{names.dataset} is {error.value}; training on {fallback} instead"
+        config = configs.plain(configs.with_option("dataset", fallback))
+        definition = configs.Definition.of(config)
+        names = studies.Names(names.model, fallback, names.strategy, names.resampling)
+        overrides.append(f"dataset={fallback}")
+        dataset = studies.build_dataset(config)
+    study = studies.build_study(config, definition, names, executor, dataset, note)
+    return _run_built(study, overrides)
+
+
+def _run_built(study: Any, overrides: list[str]) -> int:
+    from rich.console import Console
+
+    from hpo import terminal, tracking
+    from hpo.runner import End, Runner
+
+    where = study.config["tracking"]
+    uri, output_path = where["uri"], Path(where["output_path"])
+    client, experiment_id = tracking.open_store(uri, where["experiment"], output_path)
+    if tracking.find_study(client, experiment_id, study.name) is not None:
+        raise ConfigError(
+            "study", study.name, f"a name that no study in experiment {where['experiment']!r} has", "study=null"
+        )
+    tracker = tracking.Tracker(client, experiment_id)
+    console = Console()
+    view = terminal.TerminalView(console, uri)
+    try:
+        result = Runner(study, tracker, view, output_path, _reproducible(overrides)).run()
+    finally:
+        view.close()
+        tracker.close()
+    terminal.print_result(console, result, uri, _tracking_overrides(overrides))
+    if result.end is End.INTERRUPTED:
+        return INTERRUPTED
+    return OK if result.best is not None and result.end.status == "FINISHED" else FAILED
+
+
+def _reproducible(overrides: list[str]) -> list[str]:
+    """The overrides that define a study: not its name and not its store, which may hold a password."""
+    return [o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] not in ("study", "tracking", "hydra")]
+
+
+def _tracking_overrides(overrides: list[str]) -> str:
+    kept = [o for o in overrides if o.lstrip("+").startswith("tracking") and "@" not in o]
+    return "".join(f" {shlex.quote(o)}" for o in kept)
+
+
+# The other commands.
+
+
+def _parse(
+    command: str, description: str, arguments: list[str], add: Callable[[argparse.ArgumentParser], object] | None = None
+) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m hpo {command}", description=description)
+    if add is not None:
+        add(parser)
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the tracking group, as for a study")
+    parser.add_argument("--config-dir", help="folder with YAML of your own")
+    return parser.parse_args(arguments)
+
+
+def _tracking_config(parsed: argparse.Namespace) -> dict[str, Any]:
+    configs.register()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(configs.resource_dir("conf")), version_base="1.3"):
+        overrides = list(parsed.overrides)
+        if parsed.config_dir:
+            overrides.append(f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]")
+        composed = configs.plain(hydra.compose("config", overrides=overrides))
+    where: dict[str, Any] = composed["tracking"]
+    return where
+
+
+def _open_existing(where: dict[str, Any]) -> tuple[Any, str]:
+    """A store that is there already: reading makes none."""
+    database = re.match(r"sqlite:///(.+)", where["uri"])
+    if database and not Path(database.group(1)).exists():
+        raise TrackingError(
+            "tracking.uri",
+            where["uri"],
+            "a store that holds studies; there is no such file yet",
+            "run a study first (python -m hpo), or change to the folder that it ran in",
+        )
+    from hpo import tracking
+
+    return tracking.open_store(where["uri"], where["experiment"], Path(where["output_path"]))
+
+
+def _list(arguments: list[str]) -> int:
+    where = _tracking_config(_parse("list", "The studies of a store, newest first.", arguments))
+    client, experiment_id = _open_existing(where)
+    from rich.console import Console
+
+    from hpo import terminal, tracking
+
+    terminal.print_studies(Console(), tracking.list_studies(client, experiment_id))
+    return OK
+
+
+def _best(arguments: list[str]) -> int:
+    parsed = _parse(
+        "best",
+        "The best params of a study, as a command that trains them again.",
+        arguments,
+        lambda parser: parser.add_argument("study", help="its name; python -m hpo list shows them"),
+    )
+    where = _tracking_config(parsed)
+    client, experiment_id = _open_existing(where)
+    from rich.console import Console
+
+    from hpo import terminal, tracking
+
+    study = tracking.find_study(client, experiment_id, parsed.study)
+    if study is None:
+        known = [s.name for s in tracking.list_studies(client, experiment_id)]
+        raise ConfigError(
+            "study",
+            parsed.study,
+            f"a study of this store: {', '.join(known[:5]) or 'there is none yet'}",
+            "python -m hpo list",
+        )
+    number = study.tags.get("hpo.best_trial")
+    if number is None:
+        raise ConfigError(
+            "study", parsed.study, f"a study with a completed trial; this one is {study.state}", "python -m hpo list"
+        )
+    trial = next(t for t in tracking.load_trials(client, study) if t.number == int(number))
+    recorded = yaml.safe_load(tracking.load_config(client, study))
+    command = best_command(
+        json.loads(study.tags["hpo.overrides"]), json.loads(study.tags["hpo.best_params"]), recorded["model"]
+    )
+    terminal.print_best(Console(), study, trial, command)
+    return OK
+
+
+def best_command(overrides: list[str], params: dict[str, ParamValue], model: dict[str, Any]) -> str:
+    """A command line whose first trial has ``params``, everything else as it was."""
+    settings = {f"model.{name}" for name in params}
+    kept = [o for o in overrides if o.lstrip("+").split("=")[0] not in settings]
+    chosen = [f"{'' if name in model else '+'}model.{name}={_spell(value)}" for name, value in params.items()]
+    return " ".join(["python -m hpo", *map(shlex.quote, [*kept, *chosen])])
+
+
+def _spell(value: ParamValue) -> str:
+    if isinstance(value, str):
+        is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", value) and value not in ("null", "true", "false")
+        return value if is_plain else f"'{value}'"
+    return json.dumps(value)
+
+
+def _ui(arguments: list[str]) -> int:
+    parsed = _parse(
+        "ui",
+        "The MLflow UI on this machine, on the store that studies are recorded in.",
+        arguments,
+        lambda parser: parser.add_argument("--port", type=int, default=5000, help="5000 unless given"),
+    )
+    where = _tracking_config(parsed)
+    uri = where["uri"]
+    _, experiment_id = _open_existing(where)
+    page = f"#/experiments/{experiment_id}/runs"
+    if uri.startswith("http"):
+        print(f"the store is a server with a UI of its own: {uri.rstrip('/')}/{page}")
+        return OK
+    print(f"open http://127.0.0.1:{parsed.port}/{page}    (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(parsed.port)]
+    # By the environment, since other users of the machine can read a process's arguments.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    try:
+        return subprocess.call([*command, "--workers", "1"], env=environment)
+    except KeyboardInterrupt:
+        return OK

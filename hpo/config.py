@@ -1,0 +1,298 @@
+"""The config schema, where ``conf/`` and ``search_spaces/`` are found, and what a wrong override is answered with.
+
+Imports no backend, so that ``--help`` and config errors answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from hydra import compose
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hpo.errors import ConfigError
+from hpo.space import SearchSpace
+from hpo.trial import EarlyStopping, Limits, Objective
+
+
+@dataclass
+class ParamConf:
+    """One parameter of a search space; flat, since OmegaConf has no unions. ``hpo.space`` checks the rest."""
+
+    type: str = MISSING
+    low: Any = None
+    high: Any = None
+    log: Optional[bool] = None  # noqa: UP045 OmegaConf reads no X | None
+    step: Any = None
+    choices: Any = None
+    grid: Any = None
+    when: Any = None
+
+
+@dataclass
+class ObjectiveConf:
+    """Arguments of :class:`hpo.trial.Objective`."""
+
+    metric: str = MISSING
+    direction: Optional[str] = None  # noqa: UP045
+    epoch: str = "best"
+
+
+@dataclass
+class EarlyStoppingConf:
+    """Arguments of :class:`hpo.trial.EarlyStopping`."""
+
+    monitor: str = "val_loss"
+    patience: Optional[int] = 3  # noqa: UP045
+    min_delta: float = 0.0
+    restore_best_weights: bool = True
+    start_from_epoch: int = 0
+
+
+@dataclass
+class LimitsConf:
+    """Arguments of :class:`hpo.trial.Limits`."""
+
+    n_trials: Optional[int] = None  # noqa: UP045
+    timeout_seconds: Optional[float] = None  # noqa: UP045
+    max_epochs_total: Optional[int] = None  # noqa: UP045
+    max_consecutive_failures: Optional[int] = None  # noqa: UP045
+
+
+@dataclass
+class TrackingConf:
+    """Where the record goes: an MLflow tracking URI, an experiment, and a folder for files."""
+
+    uri: str = MISSING
+    experiment: str = MISSING
+    output_path: str = MISSING
+
+
+@dataclass
+class Conf:
+    """A composed config. Groups with a ``_target_`` are free mappings: their target checks them."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    search_space: dict[str, ParamConf] = field(default_factory=dict)
+    strategy: dict[str, Any] = field(default_factory=dict)
+    resampling: dict[str, Any] = field(default_factory=dict)
+    executor: dict[str, Any] = field(default_factory=dict)
+    tracking: TrackingConf = field(default_factory=TrackingConf)
+    objective: ObjectiveConf = field(default_factory=ObjectiveConf)
+    early_stopping: EarlyStoppingConf = field(default_factory=EarlyStoppingConf)
+    limits: LimitsConf = field(default_factory=LimitsConf)
+    study: Optional[str] = None  # noqa: UP045
+    seed: int = 0
+    max_epochs: int = 10
+
+
+GROUPS = ("model", "dataset", "search_space", "strategy", "resampling", "executor", "tracking")
+
+
+def resource_dir(name: str) -> Path:
+    """Absolute path of ``conf`` or ``search_spaces``: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def register() -> None:
+    """Make the schema and the shipped search spaces known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="base_config", node=Conf)
+    for path in sorted(resource_dir("search_spaces").glob("*.yaml")):
+        store.store(group="search_space", name=path.stem, node=OmegaConf.load(path), provider="hpo")
+
+
+def options(group: str) -> dict[str, str]:
+    """Shipped options of a config group with the first comment line of each: its one-line description."""
+    folder = resource_dir("search_spaces") if group == "search_space" else resource_dir("conf") / group
+    return {path.stem: _description(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _description(path: Path) -> str:
+    comments = (line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
+    return next((text for text in comments if not text.startswith("@")), "")
+
+
+def plain(conf: DictConfig) -> dict[str, Any]:
+    """The config as plain mappings, interpolations resolved.
+
+    Raises:
+        ConfigError: for an interpolation that names nothing or a mandatory value that is missing.
+    """
+    try:
+        container = OmegaConf.to_container(conf, resolve=True, throw_on_missing=True, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        raise explain(error, []) from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a study's config states as plain values, checked."""
+
+    space: SearchSpace
+    objective: Objective
+    early_stopping: EarlyStopping
+    limits: Limits
+    seed: int
+    max_epochs: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Definition:
+        """Read it from a composed config.
+
+        Raises:
+            ConfigError: for any value that cannot be used.
+        """
+        for key, least in (("seed", 0), ("max_epochs", 1)):
+            if config[key] < least:
+                raise ConfigError(key, config[key], f"a whole number of at least {least}", f"{key}={least}")
+        name = config["study"]
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+            raise ConfigError(
+                "study",
+                name,
+                "at most 100 letters, digits, '_', '.' and '-', since it names a folder",
+                f"study={re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-.')[:100] or 'my_study'}",
+            )
+        space = SearchSpace.from_config(config["search_space"])
+        if not space:
+            raise ConfigError("search_space", "empty", "at least one parameter", "search_space=mnist_cnn")
+        return cls(
+            space=space,
+            objective=Objective.of(**config["objective"]),
+            early_stopping=EarlyStopping(**config["early_stopping"]),
+            limits=Limits(**config["limits"]),
+            seed=config["seed"],
+            max_epochs=config["max_epochs"],
+        )
+
+
+def chosen(group: str) -> str:
+    """The option that was chosen in a group of the running Hydra job."""
+    return str(HydraConfig.get().runtime.choices[group])
+
+
+def is_explicit(group: str) -> bool:
+    """Whether the user chose this group's option on the command line, rather than a model or a default."""
+    return any(override.lstrip("+").split("=")[0] == group for override in HydraConfig.get().overrides.task)
+
+
+def with_option(group: str, option: str) -> DictConfig:
+    """The running job's config, composed once more with another option in one group."""
+    return compose(config_name="config", overrides=[*HydraConfig.get().overrides.task, f"{group}={option}"])
+
+
+def check_shadowing() -> None:
+    """Refuse a user's YAML that has the name of a shipped one, since Hydra would ignore or merge it silently.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    ours = resource_dir("conf")
+    for source in HydraConfig.get().runtime.config_sources:
+        if source.schema != "file" or Path(source.path).resolve() == ours:
+            continue
+        for path in sorted(Path(source.path).rglob("*.yaml")):
+            group = path.parent.relative_to(source.path).as_posix()
+            if path.stem in options(group) if group != "." else path.stem == "config":
+                raise ConfigError(
+                    f"{group}={path.stem}",
+                    path,
+                    f"a name that hpo does not use itself in conf/{group}",
+                    f"rename {path.name} and choose it with {group}=<new name>",
+                )
+
+
+def explain(error: Exception, overrides: list[str]) -> ConfigError:
+    """Hydra's or OmegaConf's complaint as one message that names key, value, what was expected and the fix."""
+    chain = list(_causes(error))
+    text = "\n".join(str(e) for e in chain)
+    for e in chain:
+        if isinstance(e, OverrideParseException):
+            return ConfigError(
+                "override",
+                e.override,
+                "Hydra's key=value form, quoted where the shell would read it: " + str(e).splitlines()[0],
+                "'key=value', 'key=[a, b]' or 'key={a: 1}'",
+            )
+        if isinstance(e, MissingConfigException) and e.missing_cfg_file:
+            return _unknown_option(str(e.missing_cfg_file), list(e.options or []))
+    full_key = re.search(r"full_key: (\S+)", text)
+    overridden = re.search(r"Could not override '([^']+)'|Error merging override (\S+)", text)
+    override = next((o for o in overrides if overridden and o.lstrip("+~").startswith(_first(overridden))), None)
+    key = full_key.group(1) if full_key else _first(overridden) if overridden else "config"
+    key = key.split("=")[0]
+    value = override.partition("=")[2] if override else "given"
+    if "is not in struct" in text or re.search(r"Key '[^']*' not in '", text) or "Could not override" in text:
+        return _unknown_key(key, value)
+    reason = str(chain[-1]).splitlines()[0]
+    match = re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", reason)
+    if match:
+        kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
+        expected = kinds.get(match.group(2), match.group(2))
+        example = {"Integer": "1", "Float": "0.5", "Boolean": "true"}.get(match.group(2), "value")
+        return ConfigError(key, match.group(1), expected, f"{key}={example}")
+    return ConfigError(key, value, reason, "python -m hpo --help shows the groups, --cfg job the composed config")
+
+
+def _first(match: re.Match[str]) -> str:
+    return next(group for group in match.groups() if group)
+
+
+def _causes(error: BaseException | None) -> Iterator[Exception]:
+    while isinstance(error, Exception):
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _unknown_option(missing: str, available: list[str]) -> ConfigError:
+    group, _, option = missing.rpartition("/")
+    names = available or list(options(group))
+    close = difflib.get_close_matches(option, names, n=1) or names[:1]
+    return ConfigError(
+        group,
+        option,
+        f"one of {', '.join(names)}" if names else "an option that exists",
+        f"{group}={close[0]}" if close else "python -m hpo --help",
+    )
+
+
+def _known_keys() -> list[str]:
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        for key in node:
+            yield f"{prefix}{key}"
+            if OmegaConf.is_dict(node) and not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node[key]):
+                yield from walk(node[key], f"{prefix}{key}.")
+
+    return list(walk(OmegaConf.structured(Conf), ""))
+
+
+def _unknown_key(key: str, value: str) -> ConfigError:
+    parent, _, name = key.rpartition(".")
+    known = _known_keys()
+    if key.startswith("search_space.") and key.count(".") >= 2:
+        known = [f"{parent}.{name}" for name in ParamConf.__dataclass_fields__]
+    siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
+    close = difflib.get_close_matches(name, siblings, n=1)
+    similar = f"{parent}.{close[0]}" if parent and close else close[0] if close else None
+    if similar is None:
+        anywhere = difflib.get_close_matches(key, known, n=1)
+        similar = anywhere[0] if anywhere else None
+    expected = f"a key that exists: {', '.join(siblings)}" if siblings else "a key that exists"
+    if similar:
+        return ConfigError(key, value, expected, f"{similar}={value}")
+    return ConfigError(key, value, expected, f"+{key}={value} adds a key; --cfg job shows those there are")

@@ -1,0 +1,1 @@
+"""Where data comes from: ``base.py`` has the contract, one file a source."""

@@ -1,0 +1,108 @@
+"""The dataset contract: a function that returns a :class:`Dataset`, named by ``_target_`` in a dataset's YAML."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hpo.errors import DatasetError
+
+Array = np.ndarray[Any, Any]
+
+
+class DatasetUnavailable(DatasetError):
+    """Data that cannot be had here and now, though nothing is wrong with it; a fallback may stand in."""
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model has to fit.
+
+    Args:
+        input_shape: shape of one sample, without the batch axis.
+        n_classes: number of classes.
+    """
+
+    input_shape: tuple[int, ...]
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled samples with a fixed test split.
+
+    Args:
+        name: as in the records.
+        x, y: samples of shape ``(n, …)`` and integer labels of shape ``(n,)``, to be split by the resampling.
+        x_test, y_test: the test split; its choice is independent of any study's seed.
+        source: where the data came from, in words.
+
+    Raises:
+        DatasetError: when samples and labels do not match, or there are fewer than two classes.
+    """
+
+    name: str
+    x: Array
+    y: Array
+    x_test: Array
+    y_test: Array
+    source: str
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y) or len(self.x_test) != len(self.y_test) or not len(self.x_test):
+            raise DatasetError(
+                f"dataset {self.name}",
+                f"{len(self.x)} + {len(self.x_test)} samples",
+                f"as many labels ({len(self.y)} + {len(self.y_test)}) and at least one test sample",
+                "mend the dataset",
+            )
+        if len(np.unique(self.y)) < 2:
+            raise DatasetError(f"dataset {self.name}", "one class", "at least two classes", "mend the dataset")
+
+    @property
+    def spec(self) -> DataSpec:
+        """Shape of a sample and number of classes."""
+        return DataSpec(tuple(self.x.shape[1:]), int(self.y.max()) + 1)
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hexadecimal characters that depend on every sample, label and their order."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (self.x, self.y, self.x_test, self.y_test):
+            digest.update(f"{array.dtype} {array.shape} ".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def with_images_of(self, shape: tuple[int, ...]) -> Dataset:
+        """The same samples as images of ``shape`` (height, width, channels), resized bilinearly where they differ.
+
+        The digest stays that of the original data.
+
+        Raises:
+            DatasetError: when the samples are not images with as many channels.
+        """
+        if self.x.shape[1:] == shape:
+            return self
+        if self.x.ndim != len(shape) + 1 or self.x.shape[-1] != shape[-1]:
+            raise DatasetError(
+                "dataset",
+                f"{self.name}, samples of shape {self.x.shape[1:]}",
+                f"images of shape {shape}, or of another height and width with {shape[-1]} channels",
+                "choose another dataset or model",
+            )
+        resized = replace(self, x=_resize(self.x, shape), x_test=_resize(self.x_test, shape))
+        vars(resized)["digest"] = self.digest
+        return resized
+
+
+def _resize(images: Array, shape: tuple[int, ...]) -> Array:
+    # Only here, since scipy.ndimage is slow to import and most data need no resizing.
+    from scipy.ndimage import zoom
+
+    factors = (1.0, shape[0] / images.shape[1], shape[1] / images.shape[2], 1.0)
+    resized: Array = zoom(images, factors, order=1, grid_mode=True, mode="nearest")
+    return resized

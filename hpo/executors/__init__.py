@@ -1,0 +1,1 @@
+"""Where trials run: ``base.py`` has the contract, one file a place."""

@@ -1,0 +1,1 @@
+"""What can be trained: ``base.py`` has the contract, one file a family."""

@@ -1,0 +1,120 @@
+"""The model contract: what evaluation needs of anything that can be trained.
+
+A Keras model is one function (see :mod:`hpo.models.keras_model`), named by ``_target_`` in ``conf/model/*.yaml``.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from hpo.datasets.base import Array, DataSpec
+from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
+
+
+class Control(Protocol):
+    """The driver's side of a running training; called from the thread that trains."""
+
+    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+        """Take the metrics of a finished epoch, counted from 0, and decide how to go on."""
+        ...
+
+    def poll(self) -> Decision:
+        """Decide between batches; cheap."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """The arrays of one fold: rows to train on, and rows that early stopping watches."""
+
+    x_train: Array
+    y_train: Array
+    x_watch: Array
+    y_watch: Array
+
+
+@dataclass
+class FitLog:
+    """What is known of a training so far; whatever ends it, this is what was recorded up to then."""
+
+    history: dict[str, list[float]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    epochs_run: int = 0
+    best_epoch: int | None = None
+    best_value: float | None = None
+    stopped_epoch: int | None = None
+    restored_best_weights: bool = False
+    stop_reason: StopReason = StopReason.MAX_EPOCHS
+    problem: str | None = None
+    n_weights: int | None = None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the wall seconds of a block to ``seconds[name]``."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+class FittedModel(ABC):
+    """A trained model."""
+
+    @abstractmethod
+    def evaluate(self, x: Array, y: Array) -> dict[str, float]:
+        """Metrics on labelled samples, under the names that training reports without ``val_``."""
+
+    @abstractmethod
+    def predict(self, x: Array) -> Array:
+        """Class probabilities of shape ``(n, n_classes)``."""
+
+    @abstractmethod
+    def save_weights(self, path: Path) -> None:
+        """Write the weights to ``path``, replacing what is there in one step."""
+
+    @property
+    @abstractmethod
+    def native(self) -> Any:
+        """The library's own object, as its users know it."""
+
+
+class Model(ABC):
+    """A family of models with named parameters.
+
+    Attributes:
+        image_shape: height, width and channels that it wants images resized to; None takes samples as they are.
+        weights_suffix: ending of the file that :meth:`FittedModel.save_weights` writes.
+    """
+
+    image_shape: tuple[int, ...] | None = None
+    weights_suffix: str
+
+    @property
+    @abstractmethod
+    def tunables(self) -> dict[str, ParamValue]:
+        """Every parameter that a search space may name, with its default."""
+
+    @abstractmethod
+    def metrics(self, spec: DataSpec) -> tuple[str, ...]:
+        """Names of the metrics that :meth:`fit` reports after an epoch."""
+
+    @abstractmethod
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        """Train, filling ``log`` epoch by epoch; any exception of the library or of user code may leave it.
+
+        Args:
+            params: values by name; parameters not named have their defaults.
+        """
+
+    @abstractmethod
+    def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
+        """The trained model whose weights were saved to ``path``."""

@@ -1,0 +1,1 @@
+"""Ways of searching: ``base.py`` has the contract, one file a backend."""

@@ -1,0 +1,121 @@
+"""Optuna: any of its samplers and pruners, by default TPE (Bergstra et al. 2011) with median pruning.
+
+https://optuna.readthedocs.io
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from hpo.errors import ConfigError
+from hpo.space import Categorical, Float, Int, Parameter
+from hpo.strategies.base import AskTellStrategy, Search
+from hpo.trial import Decision, Measurement, ParamValue, Proposal, State, Trial, derive_seed
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class OptunaStrategy(AskTellStrategy[optuna.Trial]):
+    """Searches with an Optuna sampler and stops trials early with an Optuna pruner.
+
+    The sampler is made anew for every trial, seeded with the study's stream and the trial's number, so that a search
+    told its finished trials goes on exactly as if it had never stopped.
+
+    Args:
+        sampler: a partial of an Optuna sampler class; ``seed`` is added, and an ``n_startup_trials`` of None is
+            replaced by a quarter of ``n_trials``, at least 3 and at most 10.
+        pruner: an Optuna pruner.
+        default_first: whether the first trial is the model's own configuration.
+
+    Raises:
+        ConfigError: when the sampler cannot be made with its options.
+    """
+
+    def __init__(self, sampler: Callable[..., BaseSampler], pruner: BasePruner, default_first: bool = True) -> None:
+        if not isinstance(pruner, BasePruner):
+            raise ConfigError("strategy.pruner", pruner, "an Optuna pruner", "strategy/pruner=median")
+        if isinstance(sampler, BaseSampler) or not callable(sampler):
+            raise ConfigError(
+                "strategy.sampler", sampler, "a partial of an Optuna sampler", "+strategy.sampler._partial_=true"
+            )
+        self._make_sampler, self._pruner, self._default_first = sampler, pruner, default_first
+        self._sampler(0, None)
+
+    def _sampler(self, seed: int, n_trials: int | None) -> BaseSampler:
+        options: dict[str, Any] = {}
+        given = getattr(self._make_sampler, "keywords", {})
+        if "n_startup_trials" in given and given["n_startup_trials"] is None:
+            options["n_startup_trials"] = 10 if n_trials is None else min(10, max(3, n_trials // 4))
+        try:
+            return self._make_sampler(seed=seed, **options)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                "strategy.sampler", dict(given), f"options that Optuna takes ({error})", "strategy=optuna"
+            ) from error
+
+    def start(self, search: Search) -> None:
+        self._search = search
+        self._study = optuna.create_study(
+            direction=search.objective.direction,
+            pruner=self._pruner,
+            # Hyperband assigns trials to brackets by a hash of the study's name.
+            study_name=f"hpo-{search.seed}",
+        )
+        if self._default_first and search.default_params is not None:
+            self._study.enqueue_trial(dict(search.default_params))
+
+    def ask(self) -> tuple[Proposal, optuna.Trial] | None:
+        number = len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = self._sampler(derive_seed(self._search.seed, number), self._search.n_trials)
+        trial = self._study.ask()
+        params: dict[str, ParamValue] = {}
+        for name, parameter in self._search.space.items():
+            if self._search.space.is_active(name, params):
+                params[name] = _suggest(trial, parameter)
+        return Proposal(params), trial
+
+    def tell(self, handle: optuna.Trial, trial: Trial) -> None:
+        states = {State.PRUNED: optuna.trial.TrialState.PRUNED, State.FAIL: optuna.trial.TrialState.FAIL}
+        if trial.state in states:
+            self._study.tell(handle, state=states[trial.state])
+        else:
+            self._study.tell(handle, trial.value)
+
+    def measure(self, handle: optuna.Trial, measurement: Measurement) -> Decision:
+        handle.report(measurement.value, measurement.step)
+        return Decision.PRUNE if handle.should_prune() else Decision.CONTINUE
+
+
+def _suggest(trial: optuna.Trial, parameter: Parameter) -> ParamValue:
+    match distribution(parameter):
+        case FloatDistribution() as d:
+            return trial.suggest_float(parameter.name, d.low, d.high, log=d.log, step=d.step)
+        case IntDistribution() as d:
+            return trial.suggest_int(parameter.name, d.low, d.high, log=d.log, step=d.step)
+        case CategoricalDistribution() as d:
+            value: ParamValue = trial.suggest_categorical(parameter.name, d.choices)
+            return value
+    raise TypeError(f"no suggestion for {parameter!r}")
+
+
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """The Optuna distribution that means the same as ``parameter``."""
+    match parameter:
+        case Float(low=low, high=high, log=log, step=step):
+            return FloatDistribution(low, high, log=log, step=step)
+        case Int(low=low, high=high, log=log, step=step):
+            return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
+        case Categorical(choices=choices):
+            return CategoricalDistribution(choices)
+    raise TypeError(f"no Optuna distribution for {parameter!r}")

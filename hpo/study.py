@@ -1,0 +1,219 @@
+"""A study, built from its config: the one place where what the user named becomes objects."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+
+from hpo.config import Definition
+from hpo.datasets.base import Dataset
+from hpo.errors import ConfigError, InputError
+from hpo.evaluation import Evaluator, check_space_fits
+from hpo.executors.base import Executor
+from hpo.models.base import Model
+from hpo.strategies.base import Search, Strategy
+from hpo.trial import derive_seed
+
+# What may change while a study goes on; everything else defines it.
+MUTABLE = ("limits", "executor", "tracking", "study")
+_VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
+
+
+@dataclass(frozen=True)
+class Names:
+    """The options that make up a study, as they are recorded."""
+
+    model: str
+    dataset: str
+    strategy: str
+    resampling: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a study is made of.
+
+    Args:
+        config: the composed config, as plain mappings.
+        dataset_note: why another dataset than the configured one was taken, where that is so.
+    """
+
+    name: str
+    names: Names
+    config: Mapping[str, Any]
+    definition: Definition
+    model: Model
+    dataset: Dataset
+    evaluator: Evaluator
+    strategy: Strategy
+    executor: Executor
+    dataset_note: str | None = None
+
+    @property
+    def search(self) -> Search:
+        """What the strategy is told."""
+        definition = self.definition
+        start = definition.space.select(self.model.tunables)
+        return Search(
+            space=definition.space,
+            objective=definition.objective,
+            n_trials=definition.limits.n_trials,
+            max_epochs=definition.max_epochs,
+            seed=derive_seed("strategy", definition.seed, self.names.strategy),
+            default_params=start if definition.space.contains(start) else None,
+        )
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that the results depend on; two studies are comparable where their identities agree."""
+        kept = {key: value for key, value in self.config.items() if key not in MUTABLE}
+        return kept | {
+            "data_digest": self.dataset.digest,
+            "folds_digest": self.evaluator.folds_digest,
+            "threads_per_trial": self.executor.threads_per_trial,
+            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal characters that change when :attr:`identity` does."""
+        text = json.dumps(self.identity, sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def default_name(names: Names, seed: int) -> str:
+    """A study name from its parts and the time."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"{names.model}-{names.dataset}-{names.strategy}-s{seed}-{now}"
+
+
+def build_executor(config: Mapping[str, Any]) -> Executor:
+    """The executor that the config names, prepared: to be called before anything loads a backend.
+
+    Raises:
+        ConfigError: when it cannot be made.
+    """
+    executor: Executor = _build(config, "executor", Executor)
+    executor.prepare()
+    return executor
+
+
+def build_dataset(config: Mapping[str, Any]) -> Dataset:
+    """Load the dataset that the config names.
+
+    Raises:
+        DatasetError: when the data are missing, corrupt or unfit.
+        ConfigError: when there is no such dataset.
+    """
+    dataset: Dataset = _build(config, "dataset", Dataset)
+    return dataset
+
+
+def build_study(
+    config: Mapping[str, Any],
+    definition: Definition,
+    names: Names,
+    executor: Executor,
+    dataset: Dataset,
+    dataset_note: str | None = None,
+) -> Study:
+    """Put a study together and check that its parts fit.
+
+    Raises:
+        ConfigError: for parts that cannot be made or do not fit.
+        DatasetError: when the data do not fit the model.
+    """
+    model = build_model(config)
+    check_space_fits(list(definition.space), model.tunables)
+    strategy = _build(config, "strategy", Strategy)
+    resampling = _build(config, "resampling")
+    evaluator = Evaluator(model, dataset, resampling, definition.objective, definition.early_stopping, definition.seed)
+    name = config["study"] or default_name(names, definition.seed)
+    return Study(name, names, config, definition, model, dataset, evaluator, strategy, executor, dataset_note)
+
+
+def build_model(config: Mapping[str, Any]) -> Model:
+    """The model that the config names: a :class:`Model`, or a function that builds a Keras model.
+
+    Raises:
+        ConfigError: when it cannot be found or made.
+    """
+    options = dict(config["model"])
+    target = options.pop("_target_", None)
+    if target is None:
+        raise ConfigError("model._target_", None, "the dotted name of a function or class", "model=mnist_cnn")
+    try:
+        found = get_object(target)
+    except Exception as error:  # importing a user's module may raise anything
+        raise _not_found("model", target, error) from error
+    if not inspect.isfunction(found):
+        model: Model = _build(config, "model", Model)
+        return model
+    from hpo.models.keras_model import KerasModel  # imports Keras
+
+    return KerasModel(found, **options)
+
+
+def _build(config: Mapping[str, Any], key: str, kind: type | None = None) -> Any:
+    node = config[key]
+    try:
+        built = instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        raise _explain(key, node, error) from error
+    if kind is not None and not isinstance(built, kind):
+        raise ConfigError(
+            f"{key}._target_",
+            node.get("_target_"),
+            f"what makes a {kind.__module__}.{kind.__name__}",
+            f"python -m hpo --help lists the options of {key}",
+        )
+    return built
+
+
+def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -> InputError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        last, cause = cause, cause.__cause__
+    target = str(node.get("_target_"))
+    if "locating target" in str(error):
+        return _not_found(key, target, last)
+    where = re.search(r"full_key: (\S+)", str(error))
+    option = re.search(r"unexpected keyword argument '(\w+)'", str(last))
+    full_key = where.group(1) if where else key
+    full_key = full_key if full_key.startswith(key) else f"{key}.{full_key}"
+    if option:
+        return ConfigError(
+            f"{full_key}.{option.group(1)}",
+            node.get(option.group(1), "given"),
+            f"an option that {target} takes",
+            f"'~{full_key}.{option.group(1)}'",
+        )
+    return ConfigError(
+        full_key,
+        target,
+        f"options that it takes ({type(last).__name__}: {str(last).splitlines()[0]})",
+        "python -m hpo --cfg job shows them",
+    )
+
+
+def _not_found(key: str, target: str, error: BaseException) -> ConfigError:
+    module = target.rpartition(".")[0]
+    return ConfigError(
+        f"{key}._target_",
+        target,
+        f"a name that can be imported ({type(error).__name__}: {error})",
+        f"run `python -m hpo` in the folder that holds {module.split('.')[0]}, or install it",
+    )

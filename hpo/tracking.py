@@ -1,0 +1,613 @@
+"""The record of a study in MLflow: one writer, and the reading back of what it wrote. MLflow is imported only here.
+
+A study is a run; its trials are runs nested in it. Writes are queued and delivered by one thread, off the training
+path, in batches: a batch a trial costs a twentieth of a call a metric.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import queue
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+# Read when MLflow is imported; a report to its makers is not for us to send.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import sqlalchemy
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from hpo.errors import StudyFailed, TrackingError
+from hpo.trial import State, StopReason, Trial
+
+STUDY = "study"
+FLUSH_SECONDS = 2.0
+METRICS_A_BATCH, OTHERS_A_BATCH = 800, 100  # MLflow takes 1000 in one call, of which 100 params and 100 tags
+ATTEMPTS = 4
+REACH_SECONDS = 5.0
+
+RunKey = int | str
+"""A trial's number, or ``STUDY``."""
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """What is recorded of the data: name, digest (at most 36 characters), source, and rows by part."""
+
+    name: str
+    digest: str
+    source: str
+    n_samples: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as read back from MLflow."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    state: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    started: float
+    ended: float | None
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as read back from MLflow; params are text, as MLflow keeps them."""
+
+    run_id: str
+    number: int
+    state: State
+    stop_reason: StopReason | None
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    folds: tuple[Mapping[str, Any], ...]
+
+    @property
+    def value(self) -> float | None:
+        """The objective; None unless the trial is COMPLETE."""
+        return self.metrics.get("objective")
+
+
+@dataclass
+class _Batch:
+    metrics: list[Metric] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    tags: list[RunTag] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Start:
+    key: RunKey
+    name: str
+    tags: Mapping[str, str]
+    at: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    key: RunKey
+    batch: _Batch
+
+
+@dataclass(frozen=True)
+class _Text:
+    key: RunKey
+    text: str
+    name: str
+
+
+@dataclass(frozen=True)
+class _File:
+    key: RunKey
+    path: Path
+    folder: str
+
+
+@dataclass(frozen=True)
+class _End:
+    key: RunKey
+    status: str
+    at: int
+
+
+@dataclass(frozen=True)
+class _Flush:
+    done: threading.Event
+
+
+_Item = _Start | _Entry | _Text | _File | _End | _Flush
+
+
+def open_store(uri: str, experiment: str, output_path: Path) -> tuple[mlflow.MlflowClient, str]:
+    """Connect to a store, making the experiment and the folders that are missing.
+
+    Returns:
+        The client and the experiment's id.
+
+    Raises:
+        TrackingError: when the store cannot be reached or a folder cannot be written to.
+    """
+    _writable(output_path, "tracking.output_path")
+    require_reachable(uri)
+    with _quiet():
+        mlflow.set_tracking_uri(uri)
+        client = mlflow.MlflowClient(uri)
+        try:
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                remote = urlsplit(uri).scheme in ("http", "https")
+                location = None if remote else (output_path.resolve() / "artifacts").as_uri()
+                # The kind opens MLflow's UI on the views for training rather than on those for language models.
+                tags = {"mlflow.experimentKind": "custom_model_development"}
+                return client, client.create_experiment(experiment, artifact_location=location, tags=tags)
+        except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+            raise _unreachable(uri, error) from error
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            "tracking.experiment", experiment, "an experiment that has not been deleted", "tracking.experiment=another"
+        )
+    return client, found.experiment_id
+
+
+def require_reachable(uri: str) -> None:
+    """Find out within seconds whether a store answers; MLflow itself would retry for minutes.
+
+    Raises:
+        TrackingError: naming the store, when it does not.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme in ("http", "https"):
+        try:
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=REACH_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise _unreachable(uri, error) from error
+    elif scheme.startswith("sqlite"):
+        database = sqlalchemy.engine.make_url(uri).database
+        if database and database != ":memory:":
+            _writable(Path(database).parent, "tracking.uri")
+            _require_sqlite(uri, Path(database))
+    elif scheme.partition("+")[0] in ("postgresql", "mysql", "mssql"):
+        try:
+            sqlalchemy.create_engine(uri).connect().close()
+        except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
+            raise _unreachable(uri, error) from error
+    else:
+        raise TrackingError(
+            "tracking.uri",
+            redact(uri),
+            "sqlite:///a/file.db, postgresql+psycopg2://… or the http(s):// address of an MLflow server",
+            "tracking.uri=sqlite:///hpo_runs/mlflow.db",
+        )
+
+
+def _require_sqlite(uri: str, path: Path) -> None:
+    if not path.exists():
+        return
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text("select count(*) from sqlite_master"))
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise _unreachable(uri, error) from error
+    finally:
+        engine.dispose()
+    if not os.access(path, os.W_OK):
+        raise TrackingError("tracking.uri", uri, "a database that can be written to", f"chmod u+w {path}")
+
+
+def _writable(folder: Path, key: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TrackingError(
+            key, folder, f"a folder that can be written to ({error.strerror})", f"{key}=another, or chmod u+w {folder}"
+        ) from error
+
+
+def _unreachable(uri: str, error: Exception) -> TrackingError:
+    reason = str(getattr(error, "reason", None) or getattr(error, "orig", None) or error).splitlines()[0]
+    return TrackingError(
+        "tracking.uri",
+        redact(uri),
+        f"an MLflow store that answers ({reason[:200]})",
+        "start it, or tracking.uri=sqlite:///hpo_runs/mlflow.db",
+    )
+
+
+def redact(uri: str) -> str:
+    """``uri`` without its password."""
+    parts = urlsplit(uri)
+    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow and its migrations talk at INFO and WARNING about what is ordinary here."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Types in signatures and deprecations inside MLflow: nothing that its user could act on here.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class Tracker:
+    """Writes one study to MLflow.
+
+    Args:
+        client: of the store, as :func:`open_store` returns it.
+        experiment_id: the experiment to write to.
+
+    Raises:
+        StudyFailed: from any method, once the store has refused a write several times.
+    """
+
+    def __init__(self, client: mlflow.MlflowClient, experiment_id: str) -> None:
+        self.experiment_id = experiment_id
+        self._client = client
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._run_ids: dict[RunKey, str] = {}
+        self._pending: dict[RunKey, _Batch] = {}
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._deliver, name="hpo-tracker", daemon=True)
+        self._thread.start()
+
+    # What the driver says; none of it waits for MLflow, but for flush, run_id and log_model.
+
+    def start_study(self, name: str, tags: Mapping[str, str], params: Mapping[str, object], data: DatasetRecord) -> str:
+        """Make the study's run and return its id."""
+        self._put(_Start(STUDY, name, {"hpo.kind": "study", **tags}, _now()))
+        self._put(_Entry(STUDY, _Batch(params=[Param(key, str(value)) for key, value in params.items()])))
+        run_id = self.run_id(STUDY)
+        profile = json.dumps({f"n_{part}": rows for part, rows in data.n_samples.items()})
+        dataset = Dataset(data.name, data.digest, "code", json.dumps({"source": data.source}), profile=profile)
+        self._attempt(
+            lambda: self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
+        )
+        return run_id
+
+    def start_trial(self, number: int, params: Mapping[str, object]) -> None:
+        """Make the run of a trial, with its hyperparameters."""
+        tags = {
+            "hpo.kind": "trial",
+            "hpo.trial": str(number),
+            "hpo.state": State.RUNNING.value,
+            MLFLOW_PARENT_RUN_ID: self._run_ids[STUDY],
+        }
+        self._put(_Start(number, f"trial-{number:04d}", tags, _now()))
+        self._put(_Entry(number, _Batch(params=[Param(key, str(value)) for key, value in params.items()])))
+
+    def log_metrics(self, key: RunKey, metrics: Mapping[str, float], step: int = 0) -> None:
+        """One point a metric."""
+        at = _now()
+        points = [Metric(name, float(value), at, step) for name, value in metrics.items()]
+        self._put(_Entry(key, _Batch(metrics=points)))
+
+    def set_tags(self, key: RunKey, tags: Mapping[str, object]) -> None:
+        """Set tags, replacing earlier values."""
+        self._put(_Entry(key, _Batch(tags=[RunTag(name, str(value)) for name, value in tags.items()])))
+
+    def end_trial(self, trial: Trial) -> None:
+        """Record how a trial ended: state, outcome of every fold, seconds by phase, traceback."""
+        self.log_metrics(trial.number, _final_metrics(trial))
+        self.set_tags(trial.number, _final_tags(trial))
+        for fold in trial.folds:
+            if fold.traceback:
+                self.log_text(trial.number, fold.traceback, f"traceback_fold_{fold.fold}.txt")
+        failed = "FAILED" if trial.state is State.FAIL else "KILLED" if trial.state is State.WAITING else "FINISHED"
+        self._put(_End(trial.number, failed, _now()))
+
+    def log_text(self, key: RunKey, text: str, name: str) -> None:
+        """A text file among the artifacts."""
+        self._put(_Text(key, text, name))
+
+    def log_file(self, key: RunKey, path: Path, folder: str = "") -> None:
+        """A file among the artifacts; it must stay until :meth:`flush`."""
+        self._put(_File(key, path, folder))
+
+    def end_study(self, status: str) -> None:
+        """Close the study's run as ``FINISHED``, ``FAILED`` or ``KILLED`` and deliver everything."""
+        self._put(_End(STUDY, status, _now()))
+        self.flush()
+
+    def flush(self) -> None:
+        """Wait until everything said so far is in the store."""
+        done = threading.Event()
+        self._put(_Flush(done))
+        done.wait()
+        self._raise()
+
+    def run_id(self, key: RunKey) -> str:
+        """The MLflow id of a run that was started."""
+        if key not in self._run_ids:
+            self.flush()
+        return self._run_ids[key]
+
+    def log_model(self, key: RunKey, model: Any, example: Any, predictions: Any) -> str:
+        """Log a trained Keras model to a trial's run, link it from the study's, and return its URI.
+
+        Args:
+            example: input of shape ``(n, …)``, kept with the model.
+            predictions: the model's output on it, for the signature.
+        """
+        import keras
+        import tensorflow
+        from mlflow.models import Model, infer_signature
+
+        self.flush()
+        backend = f"tensorflow=={tensorflow.__version__}"
+        keras.config.disable_interactive_logging()  # MLflow tries the model on its example
+        with _quiet():
+            mlflow.set_experiment(experiment_id=self.experiment_id)
+            info = Model.log(
+                artifact_path=None,
+                name="model",
+                flavor=_KerasFlavor,
+                run_id=self.run_id(key),
+                model=model,
+                signature=infer_signature(example, predictions),
+                input_example=example,
+                # Said here, since MLflow finds them out by loading the model in another process.
+                pip_requirements=[f"mlflow=={mlflow.__version__}", f"keras=={keras.__version__}", backend],
+            )
+            self._client.log_outputs(self.run_id(STUDY), [LoggedModelOutput(info.model_id, step=0)])
+        return str(info.model_uri)
+
+    def close(self) -> None:
+        """End the writer, delivering what it can."""
+        self._queue.put(None)
+        self._thread.join()
+
+    # The writer's side.
+
+    def _put(self, item: _Item) -> None:
+        self._raise()
+        self._queue.put(item)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise StudyFailed(f"the tracking store no longer takes records: {self._error}") from self._error
+
+    def _deliver(self) -> None:
+        due = time.monotonic() + FLUSH_SECONDS
+        while True:
+            item: _Item | None
+            try:
+                item = self._queue.get(timeout=max(0.01, due - time.monotonic()))
+            except queue.Empty:
+                item = _Flush(threading.Event())
+            try:
+                if self._error is None:
+                    self._take(item)
+            except Exception as error:  # reported by the next call of the driver
+                self._error = error
+            if isinstance(item, _Flush):
+                item.done.set()
+                due = time.monotonic() + FLUSH_SECONDS
+            if item is None:
+                return
+
+    def _take(self, item: _Item | None) -> None:
+        match item:
+            case _Start():
+                tags = {**item.tags, "mlflow.runName": item.name}
+                run = self._attempt(
+                    lambda: self._client.create_run(self.experiment_id, item.at, tags, run_name=item.name)
+                )
+                self._run_ids[item.key] = run.info.run_id
+            case _Entry():
+                pending = self._pending.setdefault(item.key, _Batch())
+                pending.metrics += item.batch.metrics
+                pending.params += item.batch.params
+                pending.tags += item.batch.tags
+            case _Text():
+                run_id = self._run_ids[item.key]
+                self._attempt(lambda: self._client.log_text(run_id, item.text, item.name))
+            case _File():
+                run_id = self._run_ids[item.key]
+                self._attempt(lambda: self._client.log_artifact(run_id, str(item.path), item.folder or None))
+            case _End():
+                self._write(item.key)
+                run_id = self._run_ids[item.key]
+                self._attempt(lambda: self._client.set_terminated(run_id, item.status, item.at))
+            case _:
+                for key in list(self._pending):
+                    self._write(key)
+
+    def _write(self, key: RunKey) -> None:
+        batch = self._pending.pop(key, _Batch())
+        run_id = self._run_ids[key]
+        while batch.metrics or batch.params or batch.tags:
+            metrics, batch.metrics = batch.metrics[:METRICS_A_BATCH], batch.metrics[METRICS_A_BATCH:]
+            params, batch.params = batch.params[:OTHERS_A_BATCH], batch.params[OTHERS_A_BATCH:]
+            tags, batch.tags = batch.tags[:OTHERS_A_BATCH], batch.tags[OTHERS_A_BATCH:]
+            self._attempt(lambda m=metrics, p=params, t=tags: self._client.log_batch(run_id, m, p, t))
+
+    def _attempt(self, call: Any) -> Any:
+        for attempt in range(ATTEMPTS):
+            try:
+                with _quiet():
+                    return call()
+            except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError):
+                if attempt + 1 == ATTEMPTS:
+                    raise
+                time.sleep(2.0**attempt)
+        return None
+
+
+class _KerasFlavor:
+    """``mlflow.keras`` for ``Model.log``: its own ``save_model`` writes the example to a folder that nobody made."""
+
+    @staticmethod
+    def save_model(path: str, **options: Any) -> None:
+        import mlflow.keras
+
+        Path(path).mkdir(parents=True, exist_ok=True)
+        mlflow.keras.save_model(path=path, **options)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _final_metrics(trial: Trial) -> dict[str, float]:
+    """The scalars that people sort trials by; with several folds, means over them and one score each."""
+    outcomes = [fold.outcome for fold in trial.folds]
+    metrics: dict[str, float] = {
+        "epochs_run": trial.epochs_run,
+        "epochs_saved": trial.epochs_saved,
+        "seconds/total": trial.seconds,
+    }
+    if trial.value is not None:
+        metrics["objective"] = trial.value
+    for phase in {phase for fold in trial.folds for phase in fold.seconds}:
+        metrics[f"seconds/{phase}"] = sum(fold.seconds.get(phase, 0.0) for fold in trial.folds)
+    if len(outcomes) == 1:
+        outcome = outcomes[0]
+        for name in ("best_epoch", "stopped_epoch"):
+            if (value := getattr(outcome, name)) is not None:
+                metrics[name] = value
+        if outcome.best_value is not None:
+            metrics[f"best_{outcome.monitor}"] = outcome.best_value
+    if trial.folds and trial.folds[0].n_weights is not None:
+        metrics["n_weights"] = trial.folds[0].n_weights
+    return metrics
+
+
+def _final_tags(trial: Trial) -> dict[str, str]:
+    tags = {"hpo.state": trial.state.value, "hpo.stop_reason": str(trial.stop_reason or "")}
+    if trial.error:
+        tags["hpo.error"] = trial.error
+    for fold in trial.folds:
+        tags[f"hpo.fold_{fold.fold}"] = json.dumps(_finite(fold.summary()))
+    return tags
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with NaN and infinities as text, since JSON has none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return value
+
+
+# Reading back.
+
+
+def _runs(client: mlflow.MlflowClient, experiment_ids: Sequence[str], filter_string: str, order: str) -> list[Run]:
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        with _quiet():
+            page = client.search_runs(
+                list(experiment_ids), filter_string, ViewType.ACTIVE_ONLY, 1000, [order], page_token=token
+            )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def list_studies(client: mlflow.MlflowClient, experiment_id: str) -> list[StudyRecord]:
+    """All studies of an experiment, newest first."""
+    runs = _runs(client, [experiment_id], "tags.`hpo.kind` = 'study'", "attributes.start_time DESC")
+    return [_study(run) for run in runs]
+
+
+def find_study(client: mlflow.MlflowClient, experiment_id: str, name: str) -> StudyRecord | None:
+    """The newest study of that name, or None."""
+    quoted = name.replace("'", "")
+    text = f"tags.`hpo.kind` = 'study' and attributes.run_name = '{quoted}'"
+    runs = _runs(client, [experiment_id], text, "attributes.start_time DESC")
+    return _study(runs[0]) if runs else None
+
+
+def load_trials(client: mlflow.MlflowClient, study: StudyRecord) -> list[TrialRecord]:
+    """The trials of a study by number, without their curves."""
+    text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study.run_id}' and tags.`hpo.kind` = 'trial'"
+    runs = _runs(client, [study.experiment_id], text, "attributes.start_time ASC")
+    return sorted((_trial(run) for run in runs), key=lambda trial: trial.number)
+
+
+def load_history(client: mlflow.MlflowClient, run_id: str, metric: str) -> list[float]:
+    """One metric of a trial by epoch."""
+    points = client.get_metric_history(run_id, metric)
+    return [point.value for point in sorted(points, key=lambda point: point.step)]
+
+
+def load_config(client: mlflow.MlflowClient, study: StudyRecord) -> str:
+    """The composed config of a study, as the YAML text that was recorded; never to be instantiated."""
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(study.run_id, "config.yaml", folder)).read_text(encoding="utf-8")
+
+
+def _study(run: Run) -> StudyRecord:
+    ended = run.info.end_time
+    return StudyRecord(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        name=run.info.run_name,
+        state=run.data.tags.get("hpo.state", "unknown"),
+        tags=run.data.tags,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        started=run.info.start_time / 1000,
+        ended=ended / 1000 if ended else None,
+    )
+
+
+def _trial(run: Run) -> TrialRecord:
+    tags = run.data.tags
+    reason = tags.get("hpo.stop_reason")
+    numbers = sorted(int(key.removeprefix("hpo.fold_")) for key in tags if key.startswith("hpo.fold_"))
+    return TrialRecord(
+        run_id=run.info.run_id,
+        number=int(tags["hpo.trial"]),
+        state=State(tags["hpo.state"]),
+        stop_reason=StopReason(reason) if reason else None,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=tags,
+        folds=tuple(json.loads(tags[f"hpo.fold_{number}"]) for number in numbers),
+    )

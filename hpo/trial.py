@@ -1,0 +1,359 @@
+"""What a study is made of: objective, limits, proposals, trials, folds and their early-stopping outcomes.
+
+Everything here is plain data, checked on construction, and imports no backend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hpo.errors import ConfigError
+
+ParamValue = bool | int | float | str | None
+Params = Mapping[str, ParamValue]
+
+
+class State(StrEnum):
+    """State of a trial; Optuna's five. An interrupted trial is WAITING: it will be run again."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a trial in this state counts towards ``limits.n_trials``."""
+        return self in (State.COMPLETE, State.PRUNED, State.FAIL)
+
+
+class StopReason(StrEnum):
+    """Why the training of a fold ended."""
+
+    MAX_EPOCHS = "max_epochs"
+    EARLY_STOPPED = "early_stopped"
+    PRUNED = "pruned"
+    DIVERGED = "diverged"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    ERROR = "error"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def state(self) -> State:
+        """The trial state that this reason leads to."""
+        if self in (StopReason.MAX_EPOCHS, StopReason.EARLY_STOPPED):
+            return State.COMPLETE
+        if self is StopReason.PRUNED:
+            return State.PRUNED
+        return State.WAITING if self is StopReason.INTERRUPTED else State.FAIL
+
+
+class Decision(StrEnum):
+    """What the driver answers to a measurement of a running trial."""
+
+    CONTINUE = "continue"
+    PRUNE = "prune"
+    INTERRUPT = "interrupt"
+
+
+_HIGHER_IS_BETTER = ("accuracy", "acc", "auc", "precision", "recall", "f1", "f1_score", "r2_score", "top_k")
+_LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "mape", "msle", "crossentropy", "log_loss")
+
+
+def metric_direction(metric: str) -> str | None:
+    """``"maximize"``, ``"minimize"``, or None for a metric whose direction is not known by name."""
+    name = metric.removeprefix("val_").removeprefix("test_").lower()
+
+    def known(stems: tuple[str, ...]) -> bool:
+        return any(name == stem or name.endswith("_" + stem) or name.startswith(stem + "_") for stem in stems)
+
+    if known(_LOWER_IS_BETTER) or "error" in name or "crossentropy" in name:
+        return "minimize"
+    return "maximize" if known(_HIGHER_IS_BETTER) or "accuracy" in name else None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The number that a study optimises.
+
+    Args:
+        metric: a name that the model reports, such as ``val_accuracy``.
+        direction: ``minimize`` or ``maximize``.
+        epoch: which epoch counts: ``best``, the one whose weights early stopping keeps, or ``last``.
+
+    Raises:
+        ConfigError: for an unknown direction or epoch, or a direction that contradicts the metric.
+    """
+
+    metric: str
+    direction: str
+    epoch: str = "best"
+
+    def __post_init__(self) -> None:
+        natural = metric_direction(self.metric)
+        if self.direction not in ("minimize", "maximize") or natural not in (None, self.direction):
+            allowed = f"{natural}, since the metric is {self.metric!r}" if natural else "minimize or maximize"
+            fix = f"objective.direction={natural or 'minimize'}"
+            raise ConfigError("objective.direction", self.direction, allowed, fix)
+        if self.epoch not in ("best", "last"):
+            raise ConfigError("objective.epoch", self.epoch, "best or last", "objective.epoch=best")
+
+    @classmethod
+    def of(cls, metric: str, direction: str | None = None, epoch: str = "best") -> Objective:
+        """As the constructor, with a ``direction`` of None taken from the metric's name."""
+        return cls(metric, direction or metric_direction(metric) or "not said", epoch)
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether ``value`` beats ``than``; any finite value beats None."""
+        if not math.isfinite(value):
+            return False
+        if than is None:
+            return True
+        return value > than if self.direction == "maximize" else value < than
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ends a study; all are totals over its whole life. None means no limit.
+
+    Args:
+        n_trials: trials in state COMPLETE, PRUNED or FAIL.
+        timeout_seconds: wall time of the search; trials still running then are closed as interrupted.
+        max_epochs_total: epochs over all folds of all trials.
+        max_consecutive_failures: trials in state FAIL in a row before the study gives up.
+
+    Raises:
+        ConfigError: for a limit below its least value, or when nothing would end the study.
+    """
+
+    n_trials: int | None = None
+    timeout_seconds: float | None = None
+    max_epochs_total: int | None = None
+    max_consecutive_failures: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = "more than 0 seconds" if name == "timeout_seconds" else "a whole number of at least 1"
+            if value is not None and (value <= 0 or not math.isfinite(value)):
+                raise ConfigError(f"limits.{name}", value, f"{least}, or null for no limit", f"limits.{name}=20")
+        if self.n_trials is None and self.timeout_seconds is None and self.max_epochs_total is None:
+            raise ConfigError(
+                "limits",
+                "nothing that ends the study",
+                "n_trials, timeout_seconds or max_epochs_total",
+                "limits.n_trials=20",
+            )
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Keras's ``EarlyStopping`` arguments, under Keras's names.
+
+    Args:
+        monitor: metric watched after every epoch.
+        patience: epochs without improvement before training stops; None never stops early, but still keeps the
+            best weights.
+        min_delta: least change that counts as an improvement, in units of the metric.
+        restore_best_weights: whether the weights of the best epoch are kept, rather than the last.
+        start_from_epoch: epochs before watching begins.
+
+    Raises:
+        ConfigError: for negative numbers, or a metric whose direction is unknown.
+    """
+
+    monitor: str = "val_loss"
+    patience: int | None = 3
+    min_delta: float = 0.0
+    restore_best_weights: bool = True
+    start_from_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("patience", "min_delta", "start_from_epoch"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ConfigError(f"early_stopping.{name}", value, "0 or more", f"early_stopping.{name}=0")
+        if metric_direction(self.monitor) is None:
+            raise ConfigError(
+                "early_stopping.monitor",
+                self.monitor,
+                "a metric whose name says which way is better",
+                "early_stopping.monitor=val_loss",
+            )
+
+    @property
+    def mode(self) -> str:
+        """``min`` or ``max``, Keras's word for the direction of ``monitor``."""
+        return "max" if metric_direction(self.monitor) == "maximize" else "min"
+
+
+@dataclass(frozen=True)
+class EarlyStoppingOutcome:
+    """How the training of one fold ended; the same record under every strategy and for every model.
+
+    Epochs are counted from 0, as Keras does.
+
+    Args:
+        monitor: the metric watched.
+        patience: epochs without improvement that were allowed; None means that training never stops early.
+        min_delta: least change that counted as an improvement.
+        epochs_run: epochs finished.
+        max_epochs: epochs that were allowed.
+        stopped_epoch: the epoch at which early stopping ended training; None when something else did.
+        best_epoch: the epoch with the best value of ``monitor``; None before the first epoch has ended.
+        best_value: the value of ``monitor`` there.
+        restored_best_weights: whether the model left with the weights of ``best_epoch``.
+        stop_reason: why training ended.
+    """
+
+    monitor: str
+    patience: int | None
+    min_delta: float
+    epochs_run: int
+    max_epochs: int
+    stopped_epoch: int | None
+    best_epoch: int | None
+    best_value: float | None
+    restored_best_weights: bool
+    stop_reason: StopReason
+
+    @property
+    def epochs_saved(self) -> int:
+        """Epochs that were allowed and not needed: 0 unless early stopping or a pruner ended training."""
+        saves = self.stop_reason in (StopReason.EARLY_STOPPED, StopReason.PRUNED)
+        return self.max_epochs - self.epochs_run if saves else 0
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """One fold of one trial, trained and scored.
+
+    Args:
+        fold: index from 0.
+        seed: the training seed.
+        score: the objective on the fold's scored part; None unless training came to a natural end.
+        outcome: how training ended.
+        history: metric name → one value an epoch, as in Keras's ``History``.
+        seconds: wall seconds by phase: ``build``, ``first_step``, ``train``, ``score``.
+        n_weights: trainable and other weights of the model; None where it has none or was not built.
+        error: one line saying what went wrong, if anything did.
+        traceback: the whole traceback of an exception.
+        weights_path: where the weights were saved, if they were.
+    """
+
+    fold: int
+    seed: int
+    score: float | None
+    outcome: EarlyStoppingOutcome
+    history: Mapping[str, tuple[float, ...]]
+    seconds: Mapping[str, float]
+    n_weights: int | None = None
+    error: str | None = None
+    traceback: str | None = None
+    weights_path: str | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the curves, the traceback and the weights, ready for JSON."""
+        kept = {"fold": self.fold, "seed": self.seed, "score": self.score, "n_weights": self.n_weights}
+        outcome = asdict(self.outcome) | {"epochs_saved": self.outcome.epochs_saved}
+        return kept | {"error": self.error, "outcome": outcome, "seconds": dict(self.seconds)}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Params asked for by a strategy, with the most epochs that they may train (None: the study's ``max_epochs``)."""
+
+    params: Params
+    max_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A proposal, numbered from 0 and evaluated on its folds."""
+
+    number: int
+    params: Params
+    folds: tuple[FoldResult, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """The reason of the first fold that did not end by itself, else that of the last; None while running."""
+        reasons = [fold.outcome.stop_reason for fold in self.folds]
+        return next((r for r in reasons if r.state is not State.COMPLETE), reasons[-1] if reasons else None)
+
+    @property
+    def state(self) -> State:
+        """Derived from the folds."""
+        return self.stop_reason.state if self.stop_reason else State.RUNNING
+
+    @property
+    def value(self) -> float | None:
+        """Mean of the fold scores; None unless the trial is COMPLETE."""
+        scores = [fold.score for fold in self.folds if fold.score is not None]
+        return statistics.fmean(scores) if self.state is State.COMPLETE and scores else None
+
+    @property
+    def epochs_run(self) -> int:
+        """Epochs over all folds."""
+        return sum(fold.outcome.epochs_run for fold in self.folds)
+
+    @property
+    def epochs_saved(self) -> int:
+        """Epochs over all folds that early stopping or pruning made unnecessary."""
+        return sum(fold.outcome.epochs_saved for fold in self.folds)
+
+    @property
+    def error(self) -> str | None:
+        """One line saying what went wrong, if anything did."""
+        return next((fold.error for fold in self.folds if fold.error), None)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a pruner sees after an epoch.
+
+    Args:
+        step: ``fold * max_epochs + epoch``, so that a fold is only compared with the same fold of other trials.
+        value: the objective's metric after that epoch.
+    """
+
+    step: int
+    value: float
+
+
+OnRung = Callable[[Measurement], Decision]
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How one fold is to be trained: the most epochs, the seed and the early stopping."""
+
+    max_epochs: int
+    seed: int
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+
+
+def canonical(params: Params) -> str:
+    """The one spelling of ``params``: JSON with sorted keys."""
+    return json.dumps(dict(params), sort_keys=True, separators=(",", ":"))
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed in [0, 2**31) that depends on all of ``parts`` and on nothing else."""
+    text = json.dumps([str(part) for part in parts])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % 2**31
+
+
+def seed_for(study_seed: int, params: Params, fold: int, repeat: int = 0) -> int:
+    """The training seed of one fit: equal params train equally under every strategy and in any order."""
+    return derive_seed("fit", study_seed, canonical(params), fold, repeat)
