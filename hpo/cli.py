@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import hpo
 from hpo import config as configs
-from hpo.errors import ConfigError, InputError, StudyFailed, TrackingError
+from hpo.errors import ConfigError, HpoError, InputError, StudyFailed, TrackingError
 from hpo.trial import ParamValue
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -137,7 +137,10 @@ def _run(arguments: list[str]) -> int:
     codes: list[int] = []
 
     def job(conf: DictConfig) -> None:
-        codes.append(_run_study(conf))
+        try:
+            codes.append(_run_study(conf))
+        except HpoError as error:
+            raise _Refused(error) from error
         if codes[-1] == INTERRUPTED:
             raise KeyboardInterrupt
 
@@ -145,9 +148,18 @@ def _run(arguments: list[str]) -> int:
     sys.argv = [before[0], *arguments]
     try:
         hydra.main(config_path=str(configs.resource_dir("conf")), config_name="config", version_base="1.3")(job)()
+    except _Refused as refused:
+        raise refused.error from refused.error.__cause__
     finally:
         sys.argv = before
     return max(codes, default=OK)
+
+
+class _Refused(BaseException):
+    """Carries an error out of Hydra, which would print a line of its own about any ``Exception``."""
+
+    def __init__(self, error: HpoError) -> None:
+        self.error = error
 
 
 def _run_study(conf: DictConfig) -> int:
@@ -158,11 +170,10 @@ def _run_study(conf: DictConfig) -> int:
     from hpo import study as studies
     from hpo.datasets.base import DatasetUnavailable
 
-    executor = studies.build_executor(config)
-    note, overrides = None, list(HydraConfig.get().overrides.task)
+    overrides = list(HydraConfig.get().overrides.task)
     names = studies.Names(*(configs.chosen(group) for group in ("model", "dataset", "strategy", "resampling")))
     try:
-        dataset = studies.build_dataset(config)
+        study = studies.build_study(config, definition, names)
     except DatasetUnavailable as error:
         fallback = config["dataset"].get("fallback")
         if fallback is None or configs.is_explicit("dataset"):
@@ -172,14 +183,11 @@ def _run_study(conf: DictConfig) -> int:
         definition = configs.Definition.of(config)
         names = studies.Names(names.model, fallback, names.strategy, names.resampling)
         overrides.append(f"dataset={fallback}")
-        dataset = studies.build_dataset(config)
-    study = studies.build_study(config, definition, names, executor, dataset, note)
+        study = studies.build_study(config, definition, names, note)
     return _run_built(study, overrides)
 
 
 def _run_built(study: Any, overrides: list[str]) -> int:
-    from rich.console import Console
-
     from hpo import terminal, tracking
     from hpo.runner import End, Runner
 
@@ -191,7 +199,7 @@ def _run_built(study: Any, overrides: list[str]) -> int:
             "study", study.name, f"a name that no study in experiment {where['experiment']!r} has", "study=null"
         )
     tracker = tracking.Tracker(client, experiment_id)
-    console = Console()
+    console = _console()
     view = terminal.TerminalView(console, uri)
     try:
         result = Runner(study, tracker, view, output_path, _reproducible(overrides)).run()
@@ -202,6 +210,13 @@ def _run_built(study: Any, overrides: list[str]) -> int:
     if result.end is End.INTERRUPTED:
         return INTERRUPTED
     return OK if result.best is not None and result.end.status == "FINISHED" else FAILED
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # Eighty columns, which rich takes where there is no terminal, would break every line of a log.
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def _reproducible(overrides: list[str]) -> list[str]:
@@ -258,11 +273,9 @@ def _open_existing(where: dict[str, Any]) -> tuple[Any, str]:
 def _list(arguments: list[str]) -> int:
     where = _tracking_config(_parse("list", "The studies of a store, newest first.", arguments))
     client, experiment_id = _open_existing(where)
-    from rich.console import Console
-
     from hpo import terminal, tracking
 
-    terminal.print_studies(Console(), tracking.list_studies(client, experiment_id))
+    terminal.print_studies(_console(), tracking.list_studies(client, experiment_id))
     return OK
 
 
@@ -275,8 +288,6 @@ def _best(arguments: list[str]) -> int:
     )
     where = _tracking_config(parsed)
     client, experiment_id = _open_existing(where)
-    from rich.console import Console
-
     from hpo import terminal, tracking
 
     study = tracking.find_study(client, experiment_id, parsed.study)
@@ -298,7 +309,7 @@ def _best(arguments: list[str]) -> int:
     command = best_command(
         json.loads(study.tags["hpo.overrides"]), json.loads(study.tags["hpo.best_params"]), recorded["model"]
     )
-    terminal.print_best(Console(), study, trial, command)
+    terminal.print_best(_console(), study, trial, command)
     return OK
 
 
@@ -327,6 +338,8 @@ def _ui(arguments: list[str]) -> int:
     where = _tracking_config(parsed)
     uri = where["uri"]
     _, experiment_id = _open_existing(where)
+    from hpo import tracking
+
     page = f"#/experiments/{experiment_id}/runs"
     if uri.startswith("http"):
         print(f"the store is a server with a UI of its own: {uri.rstrip('/')}/{page}")
@@ -334,7 +347,7 @@ def _ui(arguments: list[str]) -> int:
     print(f"open http://127.0.0.1:{parsed.port}/{page}    (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(parsed.port)]
     # By the environment, since other users of the machine can read a process's arguments.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking.absolute(uri)}
     try:
         return subprocess.call([*command, "--workers", "1"], env=environment)
     except KeyboardInterrupt:

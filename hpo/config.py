@@ -233,20 +233,37 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
             return _unknown_option(str(e.missing_cfg_file), list(e.options or []))
     full_key = re.search(r"full_key: (\S+)", text)
     overridden = re.search(r"Could not override '([^']+)'|Error merging override (\S+)", text)
-    override = next((o for o in overrides if overridden and o.lstrip("+~").startswith(_first(overridden))), None)
-    key = full_key.group(1) if full_key else _first(overridden) if overridden else "config"
-    key = key.split("=")[0]
-    value = override.partition("=")[2] if override else "given"
+    key = full_key.group(1) if full_key else ""
+    value = "given"
+    if overridden:
+        named = _first(overridden).partition("=")[0].lstrip("+~")
+        override = next((o for o in overrides if o.lstrip("+~").partition("=")[0] == named), f"{named}=given")
+        value = override.partition("=")[2]
+        # Hydra names the part of the key that it stumbled over, which may be too short to be of help.
+        key = key if key.startswith(named) else named
+    if ".when." in f"{key}.":
+        parent = key.partition(".when")[0]
+        return ConfigError(
+            f"{parent}.when",
+            value,
+            "a parent that it names already, since Hydra merges mappings",
+            f"'~{parent}.when' '+{parent}.when={value}'",
+        )
     if "is not in struct" in text or re.search(r"Key '[^']*' not in '", text) or "Could not override" in text:
-        return _unknown_key(key, value)
-    reason = str(chain[-1]).splitlines()[0]
+        return _unknown_key(key or "config", value)
+    if "is not a subclass of ParamConf" in text:
+        expected = "a parameter in a search space file; the command line changes and removes, but adds none"
+        fix = "put it into search_space/my_space.yaml in a folder, then --config-dir FOLDER search_space=my_space"
+        return ConfigError(f"search_space.{key.removeprefix('search_space.')}", value, expected, fix)
+    said = next((e for e in chain if isinstance(e, OmegaConfBaseException)), error)
+    reason = (str(said) or repr(said)).splitlines()[0]
     match = re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", reason)
     if match:
         kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
         expected = kinds.get(match.group(2), match.group(2))
         example = {"Integer": "1", "Float": "0.5", "Boolean": "true"}.get(match.group(2), "value")
         return ConfigError(key, match.group(1), expected, f"{key}={example}")
-    return ConfigError(key, value, reason, "python -m hpo --help shows the groups, --cfg job the composed config")
+    return ConfigError(key or "config", value, reason, "python -m hpo --help shows the groups, --cfg job all keys")
 
 
 def _first(match: re.Match[str]) -> str:

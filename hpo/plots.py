@@ -78,6 +78,8 @@ def _optuna_figure(plot: str, study: optuna.Study, **options: Any) -> Figure:
     with warnings.catch_warnings():
         # Optuna marks its matplotlib plots as experimental; the versions are pinned.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # A parameter that has had one value only makes an axis without length, which is drawn well enough.
+        warnings.filterwarnings("ignore", "Attempting to set identical low and high")
         axes = getattr(optuna_plots, plot)(study, **options)
     figure: Figure = axes.figure
     figure.set_size_inches(9, 5)

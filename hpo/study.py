@@ -7,8 +7,12 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
+import os
 import re
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +26,7 @@ from hpo.errors import ConfigError, InputError
 from hpo.evaluation import Evaluator, check_space_fits
 from hpo.executors.base import Executor
 from hpo.models.base import Model
+from hpo.resampling import Resampling
 from hpo.strategies.base import Search, Strategy
 from hpo.trial import derive_seed
 
@@ -98,49 +103,55 @@ def default_name(names: Names, seed: int) -> str:
     return f"{names.model}-{names.dataset}-{names.strategy}-s{seed}-{now}"
 
 
-def build_executor(config: Mapping[str, Any]) -> Executor:
-    """The executor that the config names, prepared: to be called before anything loads a backend.
-
-    Raises:
-        ConfigError: when it cannot be made.
-    """
-    executor: Executor = _build(config, "executor", Executor)
-    executor.prepare()
-    return executor
-
-
-def build_dataset(config: Mapping[str, Any]) -> Dataset:
-    """Load the dataset that the config names.
-
-    Raises:
-        DatasetError: when the data are missing, corrupt or unfit.
-        ConfigError: when there is no such dataset.
-    """
-    dataset: Dataset = _build(config, "dataset", Dataset)
-    return dataset
-
-
 def build_study(
-    config: Mapping[str, Any],
-    definition: Definition,
-    names: Names,
-    executor: Executor,
-    dataset: Dataset,
-    dataset_note: str | None = None,
+    config: Mapping[str, Any], definition: Definition, names: Names, dataset_note: str | None = None
 ) -> Study:
-    """Put a study together and check that its parts fit.
+    """Put a study together and check that its parts fit; what is quick to check comes first.
 
     Raises:
         ConfigError: for parts that cannot be made or do not fit.
-        DatasetError: when the data do not fit the model.
+        DatasetError: when the data are missing, corrupt or do not fit the model.
     """
-    model = build_model(config)
-    check_space_fits(list(definition.space), model.tunables)
+    executor = _build(config, "executor", Executor)
+    executor.prepare()
     strategy = _build(config, "strategy", Strategy)
-    resampling = _build(config, "resampling")
-    evaluator = Evaluator(model, dataset, resampling, definition.objective, definition.early_stopping, definition.seed)
+    resampling = _build(config, "resampling", Resampling)
+    with _without_device_notes():
+        model = build_model(config)
+        check_space_fits(list(definition.space), model.tunables)
+        dataset = _build(config, "dataset", Dataset)
+        evaluator = Evaluator(
+            model, dataset, resampling, definition.objective, definition.early_stopping, definition.seed
+        )
     name = config["study"] or default_name(names, definition.seed)
     return Study(name, names, config, definition, model, dataset, evaluator, strategy, executor, dataset_note)
+
+
+# What TensorFlow prints about devices when it starts, whatever its log level; none of it is an error of the study.
+_DEVICE_NOTES = ("absl::InitializeLog", "cudart_stub.cc", "cuda_platform.cc", "cpu_feature_guard", "port.cc")
+
+
+@contextmanager
+def _without_device_notes() -> Iterator[None]:
+    """Hold back standard error while a backend starts, and let through all that is not a note on its devices."""
+    sys.stderr.flush()
+    try:
+        real = os.dup(2)
+    except OSError:  # closed: nothing to hold back
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            os.close(real)
+            held.seek(0)
+            for line in held.read().decode(errors="replace").splitlines(keepends=True):
+                if not any(note in line for note in _DEVICE_NOTES):
+                    sys.stderr.write(line)
 
 
 def build_model(config: Mapping[str, Any]) -> Model:
@@ -191,26 +202,24 @@ def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -
     if "locating target" in str(error):
         return _not_found(key, target, last)
     where = re.search(r"full_key: (\S+)", str(error))
-    option = re.search(r"unexpected keyword argument '(\w+)'", str(last))
-    full_key = where.group(1) if where else key
-    full_key = full_key if full_key.startswith(key) else f"{key}.{full_key}"
-    if option:
-        return ConfigError(
-            f"{full_key}.{option.group(1)}",
-            node.get(option.group(1), "given"),
-            f"an option that {target} takes",
-            f"'~{full_key}.{option.group(1)}'",
-        )
-    return ConfigError(
-        full_key,
-        target,
-        f"options that it takes ({type(last).__name__}: {str(last).splitlines()[0]})",
-        "python -m hpo --cfg job shows them",
-    )
+    inner: Any = node
+    for part in where.group(1).split(".") if where else ():
+        inner = inner.get(part, {}) if isinstance(inner, Mapping) else {}
+    full_key = f"{key}.{where.group(1)}" if where else key
+    target = str(inner.get("_target_", target)) if isinstance(inner, Mapping) else target
+    said = f"{type(last).__name__}: {str(last).splitlines()[0] if str(last) else 'no message'}"
+    option = re.search(r"unexpected keyword argument '(\w+)'", said)
+    if option and isinstance(inner, Mapping):
+        name = option.group(1)
+        expected = f"an option that {target} takes"
+        return ConfigError(f"{full_key}.{name}", inner.get(name, "given"), expected, f"'~{full_key}.{name}'")
+    return ConfigError(full_key, target, f"options that it takes ({said})", "python -m hpo --cfg job shows them")
 
 
 def _not_found(key: str, target: str, error: BaseException) -> ConfigError:
     module = target.rpartition(".")[0]
+    while error.__cause__ is not None:
+        error = error.__cause__
     return ConfigError(
         f"{key}._target_",
         target,

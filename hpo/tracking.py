@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import queue
+import re
 import tempfile
 import threading
 import time
@@ -161,6 +162,7 @@ def open_store(uri: str, experiment: str, output_path: Path) -> tuple[mlflow.Mlf
     """
     _writable(output_path, "tracking.output_path")
     require_reachable(uri)
+    uri = absolute(uri)
     with _quiet():
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient(uri)
@@ -179,6 +181,12 @@ def open_store(uri: str, experiment: str, output_path: Path) -> tuple[mlflow.Mlf
             "tracking.experiment", experiment, "an experiment that has not been deleted", "tracking.experiment=another"
         )
     return client, found.experiment_id
+
+
+def absolute(uri: str) -> str:
+    """``uri`` with the path of an SQLite file made absolute: MLflow keeps engines by URI, whatever the folder."""
+    match = re.fullmatch(r"(sqlite(?:\+\w+)?):///([^/:?][^?]*)(\?.*)?", uri)
+    return f"{match[1]}:///{Path(match[2]).resolve()}{match[3] or ''}" if match else uri
 
 
 def require_reachable(uri: str) -> None:

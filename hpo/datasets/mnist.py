@@ -1,4 +1,4 @@
-"""MNIST through ``keras.datasets``: Keras's own cache, or one download that is checked against its hash."""
+"""MNIST as ``keras.datasets`` has it: from Keras's own cache, or by one download that is checked against its hash."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import keras
+import numpy as np
 
-from hpo.datasets.base import Dataset, DatasetUnavailable
+from hpo.datasets.base import Array, Dataset, DatasetUnavailable
 from hpo.errors import DatasetError
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
@@ -35,42 +35,48 @@ def load(fallback: str | None = None) -> Dataset:
     """60,000 training and 10,000 test images of shape (28, 28, 1), pixels 0 to 255, labels 0 to 9.
 
     Args:
-        fallback: the dataset that ``hpo.study`` takes when this one cannot be had; not used here.
+        fallback: the dataset that ``hpo.cli`` takes when this one cannot be had; not used here.
 
     Raises:
         DatasetError: for a file in the cache that is not MNIST.
         DatasetUnavailable: without a cached file, when the network does not answer within 20 s.
     """
     path = cache_path()
+    arrays = _read(path) if path.exists() else _download(path)
+    y, y_test = (arrays[name].astype("int64") for name in ("y_train", "y_test"))
+    x, x_test = (arrays[name][..., None] for name in ("x_train", "x_test"))
+    return Dataset("mnist", x, y, x_test, y_test, source="keras.datasets.mnist")
+
+
+def _read(path: Path) -> dict[str, Array]:
+    # Not by Keras: it would replace a corrupt file, and does not look into a cache that it cannot write to.
+    found = _sha256(path)
+    if found != SHA256:
+        raise DatasetError(
+            "dataset=mnist",
+            f"{path} with SHA-256 {found[:12]}…",
+            f"the file of Keras, SHA-256 {SHA256[:12]}…",
+            f"delete {path}, then {_WAYS.format(path=path)}",
+        )
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _download(path: Path) -> dict[str, Array]:
     ways = _WAYS.format(path=path)
-    if path.exists():
-        found = _sha256(path)
-        if found != SHA256:
-            raise DatasetError(
-                "dataset=mnist",
-                f"{path} with SHA-256 {found[:12]}…",
-                f"the file of Keras, SHA-256 {SHA256[:12]}…",
-                f"delete {path}, then {ways}",
-            )
-    else:
-        _require_network(ways)
-    try:
-        (x, y), (x_test, y_test) = _load_data()
-    except Exception as error:  # keras wraps every download error in a bare Exception
-        raise DatasetUnavailable("dataset=mnist", f"not loaded: {error}", f"a file at {path}", ways) from error
-    y, y_test = y.astype("int64"), y_test.astype("int64")
-    return Dataset("mnist", x[..., None], y, x_test[..., None], y_test, source="keras.datasets.mnist")
+    _require_network(ways)
+    from keras.datasets import mnist  # Keras is slow to import, and only needed here
 
-
-def _load_data() -> tuple[tuple[keras.KerasTensor, ...], ...]:
-    # Keras gives urllib no timeout; this bounds every single read, not the download.
     before = socket.getdefaulttimeout()
+    # Keras gives urllib no timeout; this bounds every single read, not the download.
     socket.setdefaulttimeout(CONNECT_SECONDS)
     try:
-        data: tuple[tuple[keras.KerasTensor, ...], ...] = keras.datasets.mnist.load_data()
-        return data
+        (x, y), (x_test, y_test) = mnist.load_data()
+    except Exception as error:  # Keras wraps every download error in a bare Exception
+        raise DatasetUnavailable("dataset=mnist", f"not downloaded ({error})", f"a file at {path}", ways) from error
     finally:
         socket.setdefaulttimeout(before)
+    return {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
 
 
 def _sha256(path: Path) -> str:
@@ -88,7 +94,7 @@ def _require_network(ways: str) -> None:
     def ask() -> None:
         try:
             request = urllib.request.Request(URL, method="HEAD")
-            urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
+            urllib.request.build_opener().open(request, timeout=CONNECT_SECONDS).close()
             problems.append("")
         except (OSError, urllib.error.URLError) as error:
             problems.append(str(getattr(error, "reason", error)))

@@ -5,6 +5,7 @@ https://optuna.readthedocs.io
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -60,9 +61,10 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         try:
             return self._make_sampler(seed=seed, **options)
         except (TypeError, ValueError) as error:
-            raise ConfigError(
-                "strategy.sampler", dict(given), f"options that Optuna takes ({error})", "strategy=optuna"
-            ) from error
+            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            key = f"strategy.sampler.{unknown.group(1)}" if unknown else "strategy.sampler"
+            value = given[unknown.group(1)] if unknown else dict(given)
+            raise ConfigError(key, value, f"options that Optuna takes ({error})", "strategy=optuna") from error
 
     def start(self, search: Search) -> None:
         self._search = search

@@ -1,0 +1,83 @@
+"""Shared by all tests: no network, an MLflow store of their own, and real data where they lie beside the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Where real data may lie; a user's own Keras cache serves as well.
+KERAS_HOMES = (ROOT.parent / "shared" / "keras_home", Path.home() / ".keras")
+CLOSED_PORT = "http://127.0.0.1:9"
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["COLUMNS"] = "160"
+
+
+def mnist_file() -> Path | None:
+    """MNIST as Keras caches it, if it is at hand."""
+    files = (home / "datasets" / "mnist.npz" for home in KERAS_HOMES)
+    return next((file for file in files if file.exists()), None)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of the person who runs the tests, and no way out to the network."""
+    for name in ("HYDRA_FULL_ERROR", "MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, CLOSED_PORT)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
+    monkeypatch.setattr(sys, "argv", ["hpo"])
+
+
+@pytest.fixture
+def keras_home_with_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A Keras cache that holds MNIST."""
+    file = mnist_file()
+    if file is None:
+        pytest.skip("MNIST is not at hand: neither beside the checkout nor in Keras's cache")
+    datasets = tmp_path / "keras_home" / "datasets"
+    datasets.mkdir(parents=True)
+    (datasets / "mnist.npz").symlink_to(file)
+    return datasets.parent
+
+
+@pytest.fixture(scope="session")
+def prepared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite store: making one takes seconds, copying it none."""
+    from hpo import tracking
+
+    folder = tmp_path_factory.mktemp("store")
+    client, _ = tracking.open_store(f"sqlite:///{folder}/mlflow.db", "prepared", folder)
+    assert client.search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, prepared_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder whose default store is ready."""
+    folder = tmp_path / "work"
+    (folder / "hpo_runs").mkdir(parents=True)
+    shutil.copy(prepared_store, folder / "hpo_runs" / "mlflow.db")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def hpo(workdir: Path) -> Iterator[Callable[..., int]]:
+    """The command line, in this process and in the working folder."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from hpo.cli import main
+
+    yield lambda *arguments: main(list(arguments))
+    GlobalHydra.instance().clear()

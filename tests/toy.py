@@ -1,0 +1,98 @@
+"""A model without a backend, whose curves are a formula, so that what surrounds training can be tested in no time."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpo.datasets.base import Array, Dataset, DataSpec
+from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
+from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
+
+
+class Interrupted(Exception):
+    pass
+
+
+def dataset() -> Dataset:
+    """20 samples of two classes, and 4 to test on."""
+    x = np.arange(24, dtype="float32").reshape(24, 1)
+    y = np.arange(24) % 2
+    return Dataset("toy", x[:20], y[:20], x[20:], y[20:], source="tests")
+
+
+class CurveModel(Model):
+    """``val_loss`` falls from epoch to epoch towards ``(x - 0.3) ** 2``.
+
+    ``kind`` asks for trouble: ``nan``, ``raise``, ``memory`` or ``slow``.
+    """
+
+    weights_suffix = ".npz"
+
+    def __init__(self, kind: str = "good") -> None:
+        self.kind = kind
+
+    @property
+    def tunables(self) -> dict[str, ParamValue]:
+        return {"x": 0.9, "kind": self.kind, "depth": 1, "rate": 0.1}
+
+    def metrics(self, spec: DataSpec) -> tuple[str, ...]:
+        return ("loss", "val_loss")
+
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        values: dict[str, Any] = {**self.tunables, **params}
+        with log.phase("train"):
+            for epoch in range(plan.max_epochs):
+                if control.poll() is Decision.INTERRUPT:
+                    log.stop_reason = StopReason.INTERRUPTED
+                    break
+                if values["kind"] == "slow":
+                    time.sleep(0.05)
+                if values["kind"] == "raise" and epoch == 1:
+                    raise ValueError("asked for\nin two lines")
+                if values["kind"] == "memory":
+                    raise MemoryError
+                loss = (values["x"] - 0.3) ** 2 + 0.1 / (epoch + 1)
+                if values["kind"] == "nan" and epoch == 1:
+                    log.stop_reason, log.problem = StopReason.DIVERGED, "loss is not finite"
+                    loss = math.nan
+                logs = {"loss": loss, "val_loss": loss}
+                for name, value in logs.items():
+                    log.history.setdefault(name, []).append(value)
+                log.epochs_run, log.best_epoch, log.best_value = epoch + 1, epoch, loss
+                decision = control.on_epoch(epoch, logs)
+                if log.stop_reason is StopReason.DIVERGED or epoch + 1 == plan.max_epochs:
+                    break
+                if decision is not Decision.CONTINUE:
+                    pruned = decision is Decision.PRUNE
+                    log.stop_reason = StopReason.PRUNED if pruned else StopReason.INTERRUPTED
+                    break
+        return FittedCurve(np.array([values["x"]]))
+
+    def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
+        with np.load(path) as arrays:
+            return FittedCurve(arrays["arr_0"])
+
+
+class FittedCurve(FittedModel):
+    def __init__(self, weights: Array) -> None:
+        self.weights = weights
+
+    def evaluate(self, x: Array, y: Array) -> dict[str, float]:
+        return {"loss": float((self.weights[0] - 0.3) ** 2)}
+
+    def predict(self, x: Array) -> Array:
+        return np.zeros((len(x), 2))
+
+    def save_weights(self, path: Path) -> None:
+        np.savez(path, self.weights)
+
+    @property
+    def native(self) -> Any:
+        return None
