@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Set by us so that Hydra raises instead of printing; set by the user, it also shows tracebacks.
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    wanted = os.environ.get("HYDRA_FULL_ERROR")
+    wants_traceback = wanted == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # TensorFlow's notes on the machine's instruction sets are not for those who train.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -73,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        if wanted is None:
+            del os.environ["HYDRA_FULL_ERROR"]
 
 
 def _print_error(error: InputError) -> None:
@@ -147,7 +152,10 @@ def _run(arguments: list[str]) -> int:
     before = sys.argv
     sys.argv = [before[0], *arguments]
     try:
-        hydra.main(config_path=str(configs.resource_dir("conf")), config_name="config", version_base="1.3")(job)()
+        with warnings.catch_warnings():
+            # A user's file with the name of a shipped one, which check_shadowing refuses.
+            warnings.filterwarnings("ignore", r"\s*'.*' is validated against ConfigStore schema")
+            hydra.main(config_path=str(configs.resource_dir("conf")), config_name="config", version_base="1.3")(job)()
     except _Refused as refused:
         raise refused.error from refused.error.__cause__
     finally:

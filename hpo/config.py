@@ -247,7 +247,7 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
             f"{parent}.when",
             value,
             "a parent that it names already, since Hydra merges mappings",
-            f"'~{parent}.when' '+{parent}.when={value}'",
+            f"{parent}.when=null '{parent}.when={value or '{parent: [value]}'}'",
         )
     if "is not in struct" in text or re.search(r"Key '[^']*' not in '", text) or "Could not override" in text:
         return _unknown_key(key or "config", value)
@@ -257,11 +257,10 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
         return ConfigError(f"search_space.{key.removeprefix('search_space.')}", value, expected, fix)
     said = next((e for e in chain if isinstance(e, OmegaConfBaseException)), error)
     reason = (str(said) or repr(said)).splitlines()[0]
-    match = re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", reason)
+    match = re.match(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", reason)
     if match:
-        kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
-        expected = kinds.get(match.group(2), match.group(2))
-        example = {"Integer": "1", "Float": "0.5", "Boolean": "true"}.get(match.group(2), "value")
+        kinds = {"Integer": ("a whole number", "1"), "Float": ("a number", "0.5"), "bool": ("true or false", "true")}
+        expected, example = kinds.get(match.group(2), (match.group(2), "value"))
         return ConfigError(key, match.group(1), expected, f"{key}={example}")
     return ConfigError(key or "config", value, reason, "python -m hpo --help shows the groups, --cfg job all keys")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, InputError
 from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
 from hpo.resampling import Resampling, digest
 from hpo.trial import (
@@ -89,7 +89,17 @@ class Evaluator:
         self._check_metrics()
 
     def _check_metrics(self) -> None:
-        metrics = self.model.metrics(self.spec)
+        try:
+            metrics = self.model.metrics(self.spec)
+        except InputError:
+            raise
+        except Exception as error:  # a user's own code may raise anything
+            raise ConfigError(
+                "model",
+                type(self.model).__name__,
+                f"a model that can be built with its own defaults and sees a sample ({_one_line(error)})",
+                "HYDRA_FULL_ERROR=1 in front of the command shows where it failed",
+            ) from error
         if self.objective.epoch == "best" and not self.early_stopping.restore_best_weights:
             raise ConfigError(
                 "objective.epoch",

@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Where real data may lie; a user's own Keras cache serves as well.
-KERAS_HOMES = (ROOT.parent / "shared" / "keras_home", Path.home() / ".keras")
+KERAS_HOMES = (
+    ROOT.parent / "shared" / "keras_home",
+    Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser(),
+)
 CLOSED_PORT = "http://127.0.0.1:9"
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"

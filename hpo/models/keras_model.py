@@ -11,6 +11,7 @@ Only Keras's own interface is used, so that its backend stays a choice.
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,9 @@ from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
 from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
 from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
+
+# A study makes a new model for every trial, so that its functions are traced anew: nothing to be warned of.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 # Samples a batch outside training, where the size changes nothing but speed.
 EVALUATION_BATCH_SIZE = 512
@@ -123,6 +127,8 @@ class KerasModel(Model):
         model = self._compiled(params, spec)
         with np.load(path, allow_pickle=False) as arrays:
             model.set_weights([arrays[name] for name in arrays.files])
+        # Else a model saved by its user is loaded with a warning about an optimizer without state.
+        model.optimizer.build(model.trainable_variables)
         return FittedKerasModel(model)
 
 

@@ -5,6 +5,7 @@ https://optuna.readthedocs.io
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -95,6 +96,8 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             self._study.tell(handle, trial.value)
 
     def measure(self, handle: optuna.Trial, measurement: Measurement) -> Decision:
+        if not math.isfinite(measurement.value):
+            return Decision.CONTINUE  # training ends by itself; Optuna's pruners cannot compare with it
         handle.report(measurement.value, measurement.step)
         return Decision.PRUNE if handle.should_prune() else Decision.CONTINUE
 

@@ -1,0 +1,47 @@
+"""Every YAML composes, and makes what its group promises."""
+
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from hpo import config as configs
+from hpo.executors.base import Executor
+from hpo.models.base import Model
+from hpo.resampling import Resampling
+from hpo.strategies.base import Strategy
+from hpo.study import _build, build_model
+
+CASES = [(group, option) for group in (*configs.GROUPS, "strategy/pruner") for option in configs.options(group)]
+KINDS = {"strategy": Strategy, "resampling": Resampling, "executor": Executor}
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    configs.register()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(configs.resource_dir("conf")), version_base="1.3"):
+        return configs.plain(hydra.compose("config", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize(("group", "option"), CASES, ids=[f"{g}={o}" for g, o in CASES])
+def test_an_option_composes_and_builds(group: str, option: str) -> None:
+    config = compose(f"{group}={option}")
+    definition = configs.Definition.of(config)
+    group = group.partition("/")[0]
+    if group in ("model", "search_space"):
+        model = build_model(config)
+        assert isinstance(model, Model)
+        assert set(definition.space) <= set(model.tunables)
+        # Or the first trial could not be the model's own configuration.
+        assert definition.space.contains(definition.space.select(model.tunables))
+    elif group in KINDS:
+        assert isinstance(_build(config, group), KINDS[group])
+
+
+@pytest.mark.parametrize("name", list(configs.options("search_space")))
+def test_a_shipped_space_can_be_searched_by_a_grid(name: str) -> None:
+    space = configs.Definition.of(compose(f"search_space={name}")).space
+    points = list(space.grid())
+    assert 1 < len(points) < 1000
+    assert all(space.contains(point) for point in points)

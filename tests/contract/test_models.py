@@ -1,0 +1,69 @@
+"""What every model in ``conf/model`` keeps to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpo import config as configs
+from hpo.datasets import digits
+from hpo.datasets.base import Dataset
+from hpo.models.base import FitLog, FoldData, Model
+from hpo.study import build_model
+from hpo.trial import Decision, FitPlan, State
+
+from .test_configs import compose
+
+
+class Control:
+    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+        return Decision.CONTINUE
+
+    def poll(self) -> Decision:
+        return Decision.CONTINUE
+
+
+@pytest.fixture(params=list(configs.options("model")))
+def model(request: pytest.FixtureRequest) -> Model:
+    return build_model(compose(f"model={request.param}"))
+
+
+@pytest.fixture
+def data(model: Model) -> Dataset:
+    loaded = digits.load()
+    return loaded.with_images_of(model.image_shape) if model.image_shape else loaded
+
+
+def fit(model: Model, data: Dataset, seed: int) -> tuple[FitLog, np.ndarray, object]:
+    log = FitLog()
+    fold = FoldData(data.x[:300], data.y[:300], data.x[300:400], data.y[300:400])
+    fitted = model.fit({}, data.spec, fold, FitPlan(2, seed), log, Control())
+    return log, fitted.predict(data.x_test[:20]), fitted
+
+
+def test_it_reports_the_metrics_it_promises_and_fills_the_log(model: Model, data: Dataset) -> None:
+    log, _, _ = fit(model, data, 1)
+    assert set(log.history) == set(model.metrics(data.spec))
+    assert log.stop_reason.state is State.COMPLETE
+    assert log.epochs_run == len(log.history["val_loss"]) == 2
+    assert log.best_value == min(log.history["val_loss"])
+    assert {"build", "first_step", "train"} <= set(log.seconds)
+    assert log.n_weights
+
+
+def test_equal_seeds_train_equally_and_others_do_not(model: Model, data: Dataset) -> None:
+    (log, predicted, _), (again, same, _), (_, other, _) = (fit(model, data, seed) for seed in (0, 0, 1))
+    assert log.history == again.history
+    assert np.array_equal(predicted, same)
+    assert not np.array_equal(predicted, other)
+
+
+def test_weights_bring_the_model_back(model: Model, data: Dataset, tmp_path: Path) -> None:
+    _, predicted, fitted = fit(model, data, 2)
+    path = tmp_path / f"weights{model.weights_suffix}"
+    fitted.save_weights(path)  # type: ignore[attr-defined]
+    restored = model.restore({}, data.spec, path)
+    assert np.array_equal(restored.predict(data.x_test[:20]), predicted)
+    assert set(restored.evaluate(data.x_test, data.y_test)) == {m for m in model.metrics(data.spec) if "val_" not in m}
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]

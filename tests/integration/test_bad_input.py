@@ -1,0 +1,172 @@
+"""Bad input ends before training with one message, exit code 2, no traceback, and nothing recorded."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpo import tracking
+
+# What is given → the key that the message must name, and a part of what it must say.
+TABLE: dict[str, tuple[list[str], str, str]] = {
+    "unknown option": (["strategy=optna"], "strategy", "optuna"),
+    "unknown model": (["model=mnist_cn"], "model", "mnist_cnn"),
+    "unknown group": (["stratgy=optuna"], "stratgy", "strategy=optuna"),
+    "unknown command": (["lst"], "command", "list"),
+    "misspelt key": (["limits.n_trial=3"], "limits.n_trial", "limits.n_trials=3"),
+    "misspelt section": (["limts.n_trials=3"], "limts.n_trials", "limits.n_trials=3"),
+    "misspelt key of a parameter": (["search_space.dropout.hgh=1"], "search_space.dropout.hgh", "high"),
+    "misspelt option of the sampler": (["+strategy.sampler.n_startup=1"], "strategy.sampler.n_startup", "Optuna"),
+    "misspelt option of the pruner": (["+strategy.pruner.warmup=1"], "strategy.pruner.warmup", "MedianPruner"),
+    "misspelt option of the model": (["+model.units=3"], "model.units", "dense_units"),
+    "misspelt option of the dataset": (["dataset=digits", "+dataset.size=3"], "dataset.size", "digits"),
+    "text for a number": (["limits.n_trials=many"], "limits.n_trials", "whole number"),
+    "a fraction of a trial": (["limits.n_trials=2.5"], "limits.n_trials", "whole number"),
+    "a number for a switch": (["early_stopping.restore_best_weights=maybe"], "early_stopping.restore", "true or false"),
+    "no trials": (["limits.n_trials=0"], "limits.n_trials", "at least 1"),
+    "no time": (["limits.timeout_seconds=0"], "limits.timeout_seconds", "more than 0"),
+    "no epochs": (["max_epochs=0"], "max_epochs", "at least 1"),
+    "no end": (["limits.n_trials=null", "limits.timeout_seconds=null"], "limits", "n_trials"),
+    "negative seed": (["seed=-1"], "seed", "at least 0"),
+    "negative patience": (["early_stopping.patience=-1"], "early_stopping.patience", "0 or more"),
+    "log from zero": (["search_space.learning_rate.low=0"], "search_space.learning_rate.low", "log is true"),
+    "low above high": (["search_space.filters.low=99"], "search_space.filters.low", "at most high"),
+    "a step that misses the end": (["search_space.filters.step=7"], "search_space.filters.high", "steps"),
+    "a parameter of no type": (["search_space.dropout.type=real"], "search_space.dropout.type", "categorical"),
+    "a condition on nothing": (
+        ["search_space.momentum.when=null", "search_space.momentum.when={optimiser: [sgd]}"],
+        "search_space.momentum.when",
+        "another parameter",
+    ),
+    "a condition that cannot hold": (
+        ["search_space.momentum.when.optimizer=[sdg]"],
+        "search_space.momentum.when.optimizer",
+        "can take",
+    ),
+    "a parameter that the model lacks": (
+        ["search_space=wide", "--config-dir=mine"],
+        "search_space.width",
+        "dense_units",
+    ),
+    "a condition that would be merged": (
+        ["search_space.momentum.when={optimiser: [sgd]}"],
+        "search_space.momentum.when",
+        "merges",
+    ),
+    "a model that does not work": (["model=broken", "--config-dir=mine"], "model", "shape is wrong"),
+    "a name that is taken": (["search_space=mnist_cnn", "--config-dir=taken"], "search_space=mnist_cnn", "rename"),
+    "a metric that the model lacks": (
+        ["dataset=digits", "objective.metric=val_f1"],
+        "objective.metric",
+        "val_accuracy",
+    ),
+    "a monitor that the model lacks": (
+        ["dataset=digits", "early_stopping.monitor=val_auc"],
+        "early_stopping.monitor",
+        "val_loss",
+    ),
+    "the wrong direction": (["objective.direction=minimize"], "objective.direction", "maximize"),
+    "no direction": (
+        ["objective.metric=latency", "objective.direction=null"],
+        "objective.direction",
+        "minimize or maximize",
+    ),
+    "a share of two": (["resampling.validation_fraction=2"], "resampling.validation_fraction", "between 0 and 1"),
+    "a share that leaves a class out": (
+        ["dataset=digits", "resampling.validation_fraction=0.001"],
+        "resampling.validation_fraction",
+        "every class",
+    ),
+    "no threads": (["executor.threads_per_trial=0"], "executor.threads_per_trial", "at least 1"),
+    "a target that is not there": (["model._target_=nowhere.build"], "model._target_", "imported"),
+    "a target of another kind": (["dataset=digits", "strategy._target_=hpo.resampling.Holdout"], "strategy", "option"),
+    "a bracket left open": (["limits.n_trials=[1"], "override", "key=value"),
+    "a store that does not answer": (["dataset=digits", "tracking.uri=http://127.0.0.1:9"], "tracking.uri", "answers"),
+    "a database that does not answer": (
+        ["dataset=digits", "tracking.uri=postgresql+psycopg2://u:secret@127.0.0.1:9/db"],
+        "tracking.uri",
+        "answers",
+    ),
+    "a store of no kind": (["dataset=digits", "tracking.uri=ftp://x"], "tracking.uri", "sqlite:///"),
+    "a store that is no database": (["dataset=digits", "tracking.uri=sqlite:///broken.db"], "tracking.uri", "answers"),
+    "a folder that cannot be": (
+        ["dataset=digits", "tracking.output_path=file/in"],
+        "tracking.output_path",
+        "written to",
+    ),
+    "MNIST asked for and not to be had": (["dataset=mnist"], "dataset=mnist", "dataset=digits"),
+    "MNIST refused a stand-in": (["dataset.fallback=null"], "dataset=mnist", "KERAS_HOME"),
+}
+
+
+@pytest.fixture
+def in_the_way(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that the table speaks of."""
+    monkeypatch.syspath_prepend(workdir)
+    broken = "def build(data, *, width=1):\n    raise ValueError('shape is wrong')\n"
+    (workdir / "broken_model.py").write_text(broken)
+    (workdir / "file").write_text("not a folder")
+    (workdir / "broken.db").write_bytes(b"no database" * 100)
+    defaults = "defaults: [override /dataset: digits, override /search_space: wide]"
+    for name, text in (
+        ("mine/search_space/wide", "width: {type: int, low: 1, high: 2}\n"),
+        ("mine/model/broken", f"# @package _global_\n{defaults}\nmodel: {{_target_: broken_model.build}}\n"),
+        ("taken/search_space/mnist_cnn", "filters: {type: int, low: 1, high: 2}\n"),
+    ):
+        path = workdir / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.mark.parametrize("case", list(TABLE))
+@pytest.mark.usefixtures("in_the_way")
+def test_bad_input_is_refused_before_training(
+    case: str, hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments, key, said = TABLE[case]
+    assert hpo(*arguments) == 2
+    out, err = capfd.readouterr()
+    assert "Traceback" not in out + err
+    assert err.startswith("error: ")
+    assert err.count("error: ") == 1
+    assert f"error: {key}" in err
+    assert "  expected: " in err
+    assert "  fix:      " in err
+    assert said in err
+    assert "secret" not in out + err
+    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    assert tracking.list_studies(client, experiment) == []
+
+
+def test_a_corrupt_file_is_refused_and_never_replaced_by_the_fallback(
+    hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(os.environ["KERAS_HOME"]) / "datasets" / "mnist.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half a download")
+    assert hpo() == 2
+    err = capfd.readouterr().err
+    assert "error: dataset=mnist" in err
+    assert f"delete {path}" in err
+    assert path.read_bytes() == b"half a download"
+
+
+def test_a_study_name_that_is_taken_is_refused(
+    hpo: Callable[..., int], small: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert hpo(*small, "study=mine", "limits.n_trials=1", "max_epochs=1") == 0
+    assert hpo(*small, "study=mine", "limits.n_trials=1", "max_epochs=1") == 2
+    assert "error: study = mine" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_command_exits_with_2_and_shows_a_traceback_only_on_request(workdir: Path, full: bool) -> None:
+    environment = {**os.environ, **({"HYDRA_FULL_ERROR": "1"} if full else {})}
+    command = [sys.executable, "-m", "hpo", "limits.n_trials=0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == (1 if full else 2)
+    assert ("Traceback" in done.stderr) is full
+    assert "limits.n_trials" in done.stderr

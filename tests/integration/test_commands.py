@@ -1,0 +1,137 @@
+"""Commands that people type, on small real studies."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo import tracking
+
+
+def test_list_and_best_show_a_study_and_how_to_train_its_winner_again(
+    hpo: Callable[..., int],
+    small: tuple[str, ...],
+    read: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert hpo(*small, "limits.n_trials=4", "study=first", "seed=2") == 0
+    _, study, trials = read("first")
+    best = next(t for t in trials if t.number == int(study.tags["hpo.best_trial"]))
+    capsys.readouterr()
+
+    assert hpo("list") == 0
+    shown = capsys.readouterr().out
+    for text in ("first", "optuna", "mnist_cnn", "digits", "finished", f"{best.value:.5f}"):
+        assert text in shown
+
+    assert hpo("best", "first") == 0
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("python -m hpo ")]
+    words = shlex.split(command)[3:]
+    assert hpo(*words, "limits.n_trials=1", "study=again") == 0
+    _, _, (again,) = read("again")
+    assert again.params == best.params
+    assert again.value == best.value
+
+
+def test_the_end_of_a_study_says_what_to_do_next(
+    hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hpo(*small, "limits.n_trials=2", "study=mine") == 0
+    shown = capsys.readouterr().out
+    _, study, trials = read("mine")
+    for text in (
+        "2 trials or 2 min 00 s, whichever comes first",
+        "all trials are done",
+        "test (360 digits samples, scored once)",
+        "python -m hpo ui",
+        "python -m hpo best mine",
+        f'mlflow.pyfunc.load_model("{study.tags["hpo.best_model_uri"]}")',
+        "mlflow models serve",
+    ):
+        assert text in shown
+    for trial in trials:
+        assert f"trial {trial.number:>3}" in shown
+        assert trial.value is None or f"{trial.value:.5f}" in shown
+
+
+def test_mnist_that_was_only_implied_falls_back_to_digits_and_everything_says_so(
+    hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_dataset = [o for o in small if not o.startswith("dataset")]
+    assert hpo(*without_dataset, "limits.n_trials=1", "max_epochs=1") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("warning:") == 2  # at the start and in the summary
+    assert "training on digits instead" in shown
+    client, study, _ = read()
+    assert "mnist_cnn-digits-optuna" in study.name
+    assert study.tags["hpo.dataset"] == "digits"
+    assert study.params["dataset._target_"] == "hpo.datasets.digits.load"
+    (data,) = client.get_run(study.run_id).inputs.dataset_inputs
+    assert data.dataset.name == "digits"
+    assert "dataset=digits" in json.loads(study.tags["hpo.overrides"])
+    assert "mnist.load" not in tracking.load_config(client, study)
+
+
+def test_several_seeds_run_one_after_another(
+    hpo: Callable[..., int], small: tuple[str, ...], workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hpo("-m", "strategy=optuna", "seed=0,1", *small, "limits.n_trials=1", "max_epochs=1") == 0
+    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    studies = tracking.list_studies(client, experiment)
+    assert sorted(s.tags["hpo.seed"] for s in studies) == ["0", "1"]
+    assert {s.state for s in studies} == {"finished"}
+    left = {p.name for p in workdir.iterdir()} - {"hpo_runs", "multirun.yaml"}
+    assert not left
+
+
+def test_a_model_and_a_space_of_one_s_own_need_one_function_and_two_files(
+    hpo: Callable[..., int], workdir: Path, read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workdir / "my_models.py").write_text(
+        "import keras\n\n\n"
+        "def build_model(data, *, units=8, learning_rate=0.01):\n"
+        "    layers = [keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(units, 'relu'),\n"
+        "              keras.layers.Dense(data.n_classes, 'softmax')]\n"
+        "    model = keras.Sequential(layers)\n"
+        "    optimizer, loss = keras.optimizers.Adam(learning_rate), 'sparse_categorical_crossentropy'\n"
+        "    model.compile(optimizer, loss, metrics=['accuracy'])\n"
+        "    return model\n"
+    )
+    for group, text in (
+        (
+            "model",
+            "# @package _global_\ndefaults: [override /dataset: digits, override /search_space: my_mlp]\n"
+            "model: {_target_: my_models.build_model}\n",
+        ),
+        (
+            "search_space",
+            "units: {type: int, low: 4, high: 16}\nbatch_size: {type: categorical, choices: [32, 64]}\n",
+        ),
+    ):
+        (workdir / "my_conf" / group).mkdir(parents=True)
+        (workdir / "my_conf" / group / "my_mlp.yaml").write_text(text)
+    monkeypatch.syspath_prepend(workdir)
+    assert hpo("--config-dir", "my_conf", "model=my_mlp", "limits.n_trials=2", "max_epochs=2") == 0
+    _, study, trials = read()
+    assert (study.tags["hpo.model"], study.tags["hpo.dataset"]) == ("my_mlp", "digits")
+    assert trials[0].params == {"units": "8", "batch_size": "32"}
+
+
+@pytest.mark.parametrize("command", [["list"], ["best", "none"], ["ui"]])
+def test_reading_makes_no_store(
+    command: list[str], hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hpo(*command, "tracking.uri=sqlite:///nowhere.db") == 2
+    assert "run a study first" in capsys.readouterr().err
+    assert not (workdir / "nowhere.db").exists()
+
+
+def test_a_study_that_is_not_there_is_answered_with_those_that_are(
+    hpo: Callable[..., int], small: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hpo(*small, "study=mine", "limits.n_trials=1", "max_epochs=1") == 0
+    assert hpo("best", "yours") == 2
+    assert "mine" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""The logged model: loaded and served, it says of the test split what the study said."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+
+from hpo.datasets import digits
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean(np.argmax(probabilities, axis=1) == labels))
+
+
+def serve(uri: str, workdir: Path) -> tuple[subprocess.Popen[bytes], str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{workdir}/hpo_runs/mlflow.db"}
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with (workdir / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    return process, f"http://127.0.0.1:{port}"
+
+
+def wait_until_it_answers(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    for _ in range(240):
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(f"{address}/ping", timeout=2).close()
+            return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.5)
+    raise AssertionError(log.read_text())
+
+
+def test_the_best_model_classifies_the_test_split_as_the_study_says(
+    hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], workdir: Path
+) -> None:
+    assert hpo(*small, "model.filters=4", "limits.n_trials=2", "max_epochs=4", "study=mine") == 0
+    _, study, _ = read("mine")
+    uri, said = study.tags["hpo.best_model_uri"], study.metrics["test_accuracy"]
+    data = digits.load().with_images_of((28, 28, 1))
+
+    loaded = mlflow.pyfunc.load_model(uri)
+    assert loaded.metadata.signature is not None
+    assert loaded.input_example.shape == (2, 28, 28, 1)
+    assert accuracy(loaded.predict(data.x_test), data.y_test) == pytest.approx(said, abs=1e-6)
+
+    process, address = serve(uri, workdir)
+    try:
+        wait_until_it_answers(process, address, workdir / "serve.log")
+        request = urllib.request.Request(
+            f"{address}/invocations",
+            json.dumps({"inputs": data.x_test.tolist()}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            served = np.array(json.load(answer)["predictions"])
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+    assert accuracy(served, data.y_test) == pytest.approx(said, abs=1e-6)
+    assert re.fullmatch(r"models:/m-\w+", uri)
