@@ -107,7 +107,8 @@ def resource_dir(name: str) -> Path:
 
 
 def register() -> None:
-    """Make the schema and the shipped search spaces known to Hydra."""
+    """Make the schema, the shipped search spaces and the resolver ``quarter`` known to Hydra."""
+    OmegaConf.register_new_resolver("quarter", lambda number: max(1, int(number) // 4), replace=True)
     store = ConfigStore.instance()
     store.store(name="base_config", node=Conf)
     for path in sorted(resource_dir("search_spaces").glob("*.yaml")):

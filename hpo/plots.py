@@ -1,47 +1,48 @@
-"""Pictures of a study: how the best value grew, which parameters matter, and how the best trials learned.
-
-Drawn by Optuna's own plots from any strategy's trials.
-"""
+"""Pictures of a study: how the best value grew, which parameters matter, where good trials lie, how they learned."""
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import optuna
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hpo.config import Definition
+from hpo.space import Categorical, Numeric, Parameter
 from hpo.strategies.optuna import distribution
-from hpo.trial import State, Trial
+from hpo.trial import ParamValue, State, Trial
 
 N_CURVES = 5
+MIN_FOR_IMPORTANCES = 4
 _STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
+_COLORS = {State.COMPLETE: "C0", State.PRUNED: "C1", State.FAIL: "C3"}
 
 
 def draw(trials: Sequence[Trial], definition: Definition, folder: Path) -> list[Path]:
-    """Write PNG files to ``folder`` and return their paths; a plot that too few trials allow is left out."""
+    """Write PNG files to ``folder`` and return their paths; what too few trials say nothing about is left out."""
     plt.switch_backend("agg")
     complete = [trial for trial in trials if trial.state is State.COMPLETE]
     if not complete:
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    study = as_optuna(trials, definition)
-    target = definition.objective.metric
     plots: dict[str, Callable[[], Figure]] = {
-        "optimization_history": lambda: _optuna_figure("plot_optimization_history", study, target_name=target),
+        "optimization_history": lambda: optimization_history(trials, definition),
         "learning_curves": lambda: learning_curves(complete, definition),
+        "parallel_coordinates": lambda: parallel_coordinates(trials, definition),
     }
-    values = {trial.value for trial in complete}
-    if len(complete) >= 2 and len(values) >= 2:
-        plots["param_importances"] = lambda: _optuna_figure("plot_param_importances", study, target_name=target)
-        plots["parallel_coordinate"] = lambda: _optuna_figure("plot_parallel_coordinate", study, target_name=target)
+    if len(complete) >= MIN_FOR_IMPORTANCES and len({trial.value for trial in complete}) > 1:
+        plots["param_importances"] = lambda: param_importances(trials, definition)
     paths = []
-    with mpl.rc_context(_STYLE):
+    with plt.rc_context(_STYLE):
         for name, plot in plots.items():
             figure = plot()
             path = folder / f"{name}.png"
@@ -51,39 +52,38 @@ def draw(trials: Sequence[Trial], definition: Definition, folder: Path) -> list[
     return paths
 
 
-def as_optuna(trials: Sequence[Trial], definition: Definition) -> optuna.Study:
-    """The trials as an Optuna study in memory, for the plots and statistics that Optuna has."""
-    study = optuna.create_study(direction=definition.objective.direction)
-    states = {
-        State.COMPLETE: optuna.trial.TrialState.COMPLETE,
-        State.PRUNED: optuna.trial.TrialState.PRUNED,
-        State.FAIL: optuna.trial.TrialState.FAIL,
-    }
+def optimization_history(trials: Sequence[Trial], definition: Definition) -> Figure:
+    """The objective of every trial by number and the best so far; pruned trials by the best epoch that they reached."""
+    figure, axes = plt.subplots(figsize=(9, 4.5))
+    better = max if definition.objective.direction == "maximize" else min
+    best: list[float] = []
+    for state in (State.COMPLETE, State.PRUNED):
+        points = [(t.number, _reached(t, definition)) for t in trials if t.state is state]
+        shown = [(number, value) for number, value in points if value is not None]
+        if shown:
+            label = f"{state.value.lower()} ({len(points)})"
+            axes.scatter(*zip(*shown, strict=True), color=_COLORS[state], label=label, zorder=3)
     for trial in trials:
-        if trial.state in states:
-            study.add_trial(
-                optuna.create_trial(
-                    params=dict(trial.params),
-                    distributions={name: distribution(definition.space[name]) for name in trial.params},
-                    value=trial.value,
-                    state=states[trial.state],
-                )
-            )
-    return study
-
-
-def _optuna_figure(plot: str, study: optuna.Study, **options: Any) -> Figure:
-    from optuna.visualization import matplotlib as optuna_plots
-
-    with warnings.catch_warnings():
-        # Optuna marks its matplotlib plots as experimental; the versions are pinned.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # A parameter that has had one value only makes an axis without length, which is drawn well enough.
-        warnings.filterwarnings("ignore", "Attempting to set identical low and high")
-        axes = getattr(optuna_plots, plot)(study, **options)
-    figure: Figure = axes.figure
-    figure.set_size_inches(9, 5)
+        if trial.value is not None or best:
+            best.append(better([*best[-1:], *([trial.value] if trial.value is not None else [])]))
+    axes.step(range(trials[-1].number + 1 - len(best), trials[-1].number + 1), best, where="post", label="best so far")
+    for trial in trials:
+        if trial.state is State.FAIL:
+            axes.axvline(trial.number, color=_COLORS[State.FAIL], alpha=0.4, linestyle=":")
+    axes.set(title="Optimization history", xlabel="trial (dotted: failed)", ylabel=definition.objective.metric)
+    _whole_numbers(axes)
+    axes.legend(loc="best")
     return figure
+
+
+def _reached(trial: Trial, definition: Definition) -> float | None:
+    """The objective of a complete trial; the best value of its metric for one that was pruned."""
+    if trial.value is not None:
+        return trial.value
+    curve = [v for fold in trial.folds for v in fold.history.get(definition.objective.metric, ()) if math.isfinite(v)]
+    if not curve:
+        return None
+    return max(curve) if definition.objective.direction == "maximize" else min(curve)
 
 
 def learning_curves(complete: Sequence[Trial], definition: Definition) -> Figure:
@@ -102,7 +102,82 @@ def learning_curves(complete: Sequence[Trial], definition: Definition) -> Figure
             if kept is not None and kept < len(own):
                 axes.plot(kept, own[kept], "o", color=line.get_color())
         axes.set(title=f"{metric} (dotted: training)", xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        _whole_numbers(axes)
     grid[0][0].legend()
     figure.suptitle(f"Learning curves of the best {len(best)} trials; a dot marks the epoch kept")
+    figure.tight_layout()
     return figure
+
+
+def param_importances(trials: Sequence[Trial], definition: Definition) -> Figure:
+    """Optuna's importances (fANOVA, Hutter et al. 2014) of the parameters that every trial has."""
+    study = optuna.create_study(direction=definition.objective.direction)
+    for trial in trials:
+        if trial.value is not None:
+            domains = {name: distribution(definition.space[name]) for name in trial.params}
+            study.add_trial(optuna.create_trial(params=dict(trial.params), distributions=domains, value=trial.value))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    names = list(reversed(importances))
+    figure, axes = plt.subplots(figsize=(9, 0.4 * len(names) + 1.5))
+    bars = axes.barh(names, [importances[name] for name in names])
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.set(
+        title=f"Importance for {definition.objective.metric}", xlabel=f"share of the variance, {len(trials)} trials"
+    )
+    return figure
+
+
+def parallel_coordinates(trials: Sequence[Trial], definition: Definition) -> Figure:
+    """A line a trial through its params, coloured by the objective; pruned and failed trials in grey."""
+    parameters = list(definition.space.values())
+    complete = sorted((t for t in trials if t.value is not None), key=lambda t: t.value or 0.0)
+    figure, axes = plt.subplots(figsize=(1.15 * len(parameters) + 2, 4.8))
+    values = [t.value for t in complete if t.value is not None]
+    scale = ScalarMappable(Normalize(min(values), max(values)), colormaps["viridis"])
+    for trial in trials:
+        if trial.value is None:
+            axes.plot(*_line(trial, parameters), color="0.85", linewidth=1, zorder=1)
+    for trial in complete if definition.objective.direction == "maximize" else reversed(complete):
+        axes.plot(*_line(trial, parameters), color=scale.to_rgba(np.array([trial.value]))[0], linewidth=1.8, zorder=2)
+    for place, parameter in enumerate(parameters):
+        axes.axvline(place, color="0.4", linewidth=0.8, zorder=3)
+        for value in _ticks(parameter):
+            text = f"{value:.3g}" if isinstance(value, float) else str(value)
+            box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
+            axes.text(place + 0.03, _height(parameter, value), text, fontsize=7, va="center", zorder=4, bbox=box)
+    axes.set_xticks(range(len(parameters)), [p.name for p in parameters], rotation=25, ha="right")
+    axes.set(yticks=[], title="Where the trials lie; grey ones were pruned or failed")
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=False)
+    figure.colorbar(scale, ax=axes, label=definition.objective.metric)
+    return figure
+
+
+def _line(trial: Trial, parameters: list[Parameter]) -> tuple[list[int], list[float]]:
+    active = [(place, p) for place, p in enumerate(parameters) if p.name in trial.params]
+    return [place for place, _ in active], [_height(p, trial.params[p.name]) for _, p in active]
+
+
+def _height(parameter: Parameter, value: ParamValue) -> float:
+    """Where a value lies between the ends of its range, 0 to 1, on a logarithmic scale if it has one."""
+    if isinstance(parameter, Categorical):
+        return (parameter.choices.index(value) + 0.5) / len(parameter.choices)
+    assert isinstance(parameter, Numeric)
+    low, high, at = parameter.low, parameter.high, float(str(value))
+    if low == high:
+        return 0.5
+    if parameter.log:
+        low, high, at = math.log(low), math.log(high), math.log(at)
+    return float((at - low) / (high - low))
+
+
+def _ticks(parameter: Parameter) -> Sequence[ParamValue]:
+    if isinstance(parameter, Categorical):
+        return parameter.choices
+    assert isinstance(parameter, Numeric)
+    return list(dict.fromkeys([parameter.low, parameter.high]))
+
+
+def _whole_numbers(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))

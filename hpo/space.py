@@ -42,7 +42,9 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class _Numeric(Parameter):
+class Numeric(Parameter):
+    """A number in [low, high]; see :class:`Float` and :class:`Int`."""
+
     low: float = 0.0
     high: float = 1.0
     log: bool = False
@@ -57,7 +59,7 @@ class _Numeric(Parameter):
 
 
 @dataclass(frozen=True)
-class Float(_Numeric):
+class Float(Numeric):
     """A real number in [low, high]; ``log`` samples its logarithm evenly, ``step`` makes it finite."""
 
     def contains(self, value: object) -> bool:
@@ -71,7 +73,7 @@ class Float(_Numeric):
 
 
 @dataclass(frozen=True)
-class Int(_Numeric):
+class Int(Numeric):
     """A whole number in [low, high], in steps of ``step`` (1 unless given)."""
 
     def contains(self, value: object) -> bool:
@@ -181,7 +183,7 @@ class SearchSpace(Mapping[str, Parameter]):
         config = {}
         for name, parameter in self.items():
             fields = {k: v for k, v in vars(parameter).items() if k != "name" and v not in (None, (), False)}
-            if isinstance(parameter, _Numeric):
+            if isinstance(parameter, Numeric):
                 fields |= {"low": parameter.low, "high": parameter.high}
             fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
             if parameter.when:

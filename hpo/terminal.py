@@ -116,8 +116,14 @@ class TerminalView:
         star = " [bold green]best[/]" if best is trial else ""
         line = f"trial {trial.number:>3}  [{_STYLES[trial.state]}]{state:<11}[/] {value:>9}"
         line += f"  {trial.epochs_run:>2} epochs  {show_seconds(trial.seconds):>11}"
-        detail = trial.error if trial.error else show_params(trial.params)
-        self._console.print(f"{line}  [dim]{escape(detail)}[/]{star}", highlight=False, soft_wrap=True)
+        detail = f"[dim]{escape(trial.error or show_params(trial.params))}[/]{star}"
+        if self._live is None:
+            self._console.print(f"{line}  {detail}", highlight=False, soft_wrap=True)
+            return
+        row = Table.grid(padding=(0, 2))
+        row.add_column(no_wrap=True)
+        row.add_row(line, detail)
+        self._console.print(row, highlight=False)
 
     def stopping(self, reason: str) -> None:
         """The user asked to stop."""
@@ -150,7 +156,9 @@ class TerminalView:
             f"[yellow]{states.count(State.PRUNED)} pruned[/]   [red]{states.count(State.FAIL)} failed[/]   "
             f"elapsed {show_seconds(elapsed)}   {left}"
         )
-        rows: list[RenderableType] = [counts, ProgressBar(total=1.0, completed=min(1.0, share), width=60)]
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=1.0, completed=min(1.0, share), width=60))
+        rows: list[RenderableType] = [counts, bar]
         if self._best is not None:
             rows.append(
                 Text.from_markup(

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-# Read when MLflow is imported; a report to its makers is not for us to send.
+# Read when MLflow is imported. A report to its makers is not for us to send, and small files need no progress bar.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import sqlalchemy
