@@ -348,7 +348,8 @@ def _ui(arguments: list[str]) -> int:
     _, experiment_id = _open_existing(where)
     from hpo import tracking
 
-    page = f"#/experiments/{experiment_id}/runs"
+    # The workflow type opens MLflow on its views for training rather than on those for language models.
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
         print(f"the store is a server with a UI of its own: {uri.rstrip('/')}/{page}")
         return OK

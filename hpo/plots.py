@@ -122,9 +122,9 @@ def param_importances(trials: Sequence[Trial], definition: Definition) -> Figure
     figure, axes = plt.subplots(figsize=(9, 0.4 * len(names) + 1.5))
     bars = axes.barh(names, [importances[name] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.set(
-        title=f"Importance for {definition.objective.metric}", xlabel=f"share of the variance, {len(trials)} trials"
-    )
+    n_complete = len(study.get_trials(deepcopy=False))
+    share = f"share of the variance over {n_complete} complete trials"
+    axes.set(title=f"Importance for {definition.objective.metric}", xlabel=share)
     return figure
 
 

@@ -314,7 +314,7 @@ class Runner:
             "n_trials": sum(t.state.is_finished for t in result.trials),
             "n_interrupted": sum(t.state is State.WAITING for t in result.trials),
             "epochs_saved_total": sum(t.epochs_saved for t in result.trials),
-            "seconds_total": result.seconds,
+            "search_seconds": result.seconds,
         }
         tags: dict[str, object] = {"hpo.state": _state(result.end), "hpo.ended_by": result.end.value}
         if best is not None:
@@ -322,6 +322,7 @@ class Runner:
                 "hpo.best_trial": best.number,
                 "hpo.best_params": canonical(best.params),
                 "hpo.best_trial_run_id": tracker.run_id(best.number),
+                "mlflow.note.content": _description(result, best),
             }
         if result.test:
             totals |= {f"test_{name}": value for name, value in result.test.metrics.items()}
@@ -363,6 +364,19 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
     elif value is not None or "search_space." not in prefix:
         yield prefix, value
+
+
+def _description(result: Result, best: Trial) -> str:
+    """What the MLflow UI shows at the top of the study's run, in Markdown."""
+    metric = result.study.definition.objective.metric
+    lines = [f"**Best: trial {best.number}**, {metric} {best.value:.5f}"]
+    if result.test:
+        scores = ", ".join(f"{name} {value:.5f}" for name, value in result.test.metrics.items())
+        lines[0] += f"; on the test split, scored once: {scores}"
+    lines += ["", "| parameter | value |", "| --- | --- |"]
+    lines += [f"| {name} | {value} |" for name, value in best.params.items()]
+    lines += ["", f"`python -m hpo best {result.study.name}` prints the command that trains it again."]
+    return "\n".join(lines)
 
 
 def _winner_files(result: Result) -> list[tuple[str, str]]:

@@ -172,7 +172,6 @@ def open_store(uri: str, experiment: str, output_path: Path) -> tuple[mlflow.Mlf
             if found is None:
                 remote = urlsplit(uri).scheme in ("http", "https")
                 location = None if remote else (output_path.resolve() / "artifacts").as_uri()
-                # The kind opens MLflow's UI on the views for training rather than on those for language models.
                 tags = {"mlflow.experimentKind": "custom_model_development"}
                 return client, client.create_experiment(experiment, artifact_location=location, tags=tags)
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
@@ -505,12 +504,12 @@ def _final_metrics(trial: Trial) -> dict[str, float]:
     metrics: dict[str, float] = {
         "epochs_run": trial.epochs_run,
         "epochs_saved": trial.epochs_saved,
-        "seconds/total": trial.seconds,
+        "total_seconds": trial.seconds,
     }
     if trial.value is not None:
         metrics["objective"] = trial.value
     for phase in {phase for fold in trial.folds for phase in fold.seconds}:
-        metrics[f"seconds/{phase}"] = sum(fold.seconds.get(phase, 0.0) for fold in trial.folds)
+        metrics[f"{phase}_seconds"] = sum(fold.seconds.get(phase, 0.0) for fold in trial.folds)
     if len(outcomes) == 1:
         outcome = outcomes[0]
         for name in ("best_epoch", "stopped_epoch"):
