@@ -333,8 +333,9 @@ class Runner:
         tracker.end_study(result.end.status)
 
     def _abandon(self, end: End) -> None:
-        """Close the study's run after a failure, as far as the store still listens."""
+        """Close the runs of a study that did not come to its end, as far as the store still listens."""
         try:
+            self._tracker.close_running_trials()
             self._tracker.set_tags(STUDY, {"hpo.state": _state(end), "hpo.ended_by": end.value})
             self._tracker.end_study(end.status)
         except StudyFailed:

@@ -96,11 +96,12 @@ def search(
     metric: str = "val_loss",
     curve: Callable[[Params, int], float] | None = None,
     default: Params | None = None,
+    overrides: tuple[str, ...] = (),
 ) -> Evaluation:
     evaluation = Evaluation(score, n_trials, curve)
     told = Search(space, Objective.of(metric), n_trials, MAX_EPOCHS, seed, default)
     with contextlib.suppress(SearchStopped):
-        build(name).search(told, evaluation)
+        build(name, *overrides).search(told, evaluation)
     return evaluation
 
 
@@ -194,6 +195,21 @@ def test_bad_trials_are_pruned_and_good_ones_are_not(name: str) -> None:
     kept = [abs(float(str(t.params["x"]))) for t in found.trials if t.number not in found.pruned]
     cut = [abs(float(str(found.trials[number].params["x"]))) for number in found.pruned]
     assert sum(cut) / len(cut) > sum(kept) / len(kept)
+
+
+@pytest.mark.parametrize("pruner", list(configs.options("strategy/pruner")))
+def test_every_pruner_lets_good_trials_finish(pruner: str) -> None:
+    space = SearchSpace.from_config(SPACES["one float"])
+
+    def curve(params: Params, epoch: int) -> float:
+        return abs(float(str(params["x"]))) + 1 / (epoch + 1)
+
+    overrides = (f"strategy/pruner={pruner}", f"max_epochs={MAX_EPOCHS}")
+    found = search("optuna", space, lambda p: curve(p, MAX_EPOCHS - 1), n_trials=30, curve=curve, overrides=overrides)
+    assert bool(found.pruned) is (pruner != "none")
+    best = min(found.trials, key=lambda t: abs(float(str(t.params["x"]))))
+    assert len(found.trials) - len(found.pruned) >= 3
+    assert pruner == "hyperband" or best.number not in found.pruned
 
 
 def test_it_learns(name: str) -> None:

@@ -60,3 +60,7 @@ def test_twice_ends_at_once(workdir: Path, read: Callable[..., Any]) -> None:
     assert process.wait(30) == 130
     assert time.monotonic() - started < 10
     assert "Traceback" not in (workdir / "log").read_text()
+    client, study, (trial,) = read("mine")
+    assert study.state == "interrupted"
+    assert [client.get_run(run).info.status for run in (study.run_id, trial.run_id)] == ["KILLED", "KILLED"]
+    assert (trial.state, trial.stop_reason) == (State.WAITING, "interrupted")

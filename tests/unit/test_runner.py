@@ -238,7 +238,7 @@ def test_a_strategy_that_breaks_leaves_a_closed_study(run: Callable[..., Any], w
 
 
 def test_a_store_that_refuses_writes_ends_the_study(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "ATTEMPTS", 1)
+    monkeypatch.setattr(tracking.writer, "ATTEMPTS", 1)
     view = Silent()
 
     def break_store() -> None:

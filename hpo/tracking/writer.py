@@ -1,59 +1,34 @@
-"""The record of a study in MLflow: one writer, and the reading back of what it wrote. MLflow is imported only here.
+"""The one writer of a study: what it is told is queued, and delivered by a thread of its own, in batches.
 
-A study is a run; its trials are runs nested in it. Writes are queued and delivered by one thread, off the training
-path, in batches: a batch a trial costs a twentieth of a call a metric.
+A batch a trial costs a twentieth of a call a metric, and nothing of it is on the training path.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
 import queue
-import re
-import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-# Read when MLflow is imported. A report to its makers is not for us to send, and small files need no progress bar.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import sqlalchemy
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
-    LoggedModelOutput,
-    Metric,
-    Param,
-    Run,
-    RunTag,
-    ViewType,
-)
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from hpo.errors import StudyFailed, TrackingError
+from hpo.errors import StudyFailed
+from hpo.tracking.store import quiet
 from hpo.trial import State, StopReason, Trial
 
 STUDY = "study"
 FLUSH_SECONDS = 2.0
 METRICS_A_BATCH, OTHERS_A_BATCH = 800, 100  # MLflow takes 1000 in one call, of which 100 params and 100 tags
 ATTEMPTS = 4
-REACH_SECONDS = 5.0
-
 RunKey = int | str
 """A trial's number, or ``STUDY``."""
 
@@ -66,40 +41,6 @@ class DatasetRecord:
     digest: str
     source: str
     n_samples: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """A study as read back from MLflow."""
-
-    run_id: str
-    experiment_id: str
-    name: str
-    state: str
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    started: float
-    ended: float | None
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """A trial as read back from MLflow; params are text, as MLflow keeps them."""
-
-    run_id: str
-    number: int
-    state: State
-    stop_reason: StopReason | None
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    folds: tuple[Mapping[str, Any], ...]
-
-    @property
-    def value(self) -> float | None:
-        """The objective; None unless the trial is COMPLETE."""
-        return self.metrics.get("objective")
 
 
 @dataclass
@@ -152,133 +93,6 @@ class _Flush:
 _Item = _Start | _Entry | _Text | _File | _End | _Flush
 
 
-def open_store(uri: str, experiment: str, output_path: Path) -> tuple[mlflow.MlflowClient, str]:
-    """Connect to a store, making the experiment and the folders that are missing.
-
-    Returns:
-        The client and the experiment's id.
-
-    Raises:
-        TrackingError: when the store cannot be reached or a folder cannot be written to.
-    """
-    _writable(output_path, "tracking.output_path")
-    require_reachable(uri)
-    uri = absolute(uri)
-    with _quiet():
-        mlflow.set_tracking_uri(uri)
-        client = mlflow.MlflowClient(uri)
-        try:
-            found = client.get_experiment_by_name(experiment)
-            if found is None:
-                remote = urlsplit(uri).scheme in ("http", "https")
-                location = None if remote else (output_path.resolve() / "artifacts").as_uri()
-                tags = {"mlflow.experimentKind": "custom_model_development"}
-                return client, client.create_experiment(experiment, artifact_location=location, tags=tags)
-        except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-            raise _unreachable(uri, error) from error
-    if found.lifecycle_stage != "active":
-        raise TrackingError(
-            "tracking.experiment", experiment, "an experiment that has not been deleted", "tracking.experiment=another"
-        )
-    return client, found.experiment_id
-
-
-def absolute(uri: str) -> str:
-    """``uri`` with the path of an SQLite file made absolute: MLflow keeps engines by URI, whatever the folder."""
-    match = re.fullmatch(r"(sqlite(?:\+\w+)?):///([^/:?][^?]*)(\?.*)?", uri)
-    return f"{match[1]}:///{Path(match[2]).resolve()}{match[3] or ''}" if match else uri
-
-
-def require_reachable(uri: str) -> None:
-    """Find out within seconds whether a store answers; MLflow itself would retry for minutes.
-
-    Raises:
-        TrackingError: naming the store, when it does not.
-    """
-    scheme = urlsplit(uri).scheme
-    if scheme in ("http", "https"):
-        try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=REACH_SECONDS).close()
-        except (OSError, ValueError) as error:
-            raise _unreachable(uri, error) from error
-    elif scheme.startswith("sqlite"):
-        database = sqlalchemy.engine.make_url(uri).database
-        if database and database != ":memory:":
-            _writable(Path(database).parent, "tracking.uri")
-            _require_sqlite(uri, Path(database))
-    elif scheme.partition("+")[0] in ("postgresql", "mysql", "mssql"):
-        try:
-            sqlalchemy.create_engine(uri).connect().close()
-        except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
-            raise _unreachable(uri, error) from error
-    else:
-        raise TrackingError(
-            "tracking.uri",
-            redact(uri),
-            "sqlite:///a/file.db, postgresql+psycopg2://… or the http(s):// address of an MLflow server",
-            "tracking.uri=sqlite:///hpo_runs/mlflow.db",
-        )
-
-
-def _require_sqlite(uri: str, path: Path) -> None:
-    if not path.exists():
-        return
-    engine = sqlalchemy.create_engine(uri)
-    try:
-        with engine.connect() as connection:
-            connection.execute(sqlalchemy.text("select count(*) from sqlite_master"))
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        raise _unreachable(uri, error) from error
-    finally:
-        engine.dispose()
-    if not os.access(path, os.W_OK):
-        raise TrackingError("tracking.uri", uri, "a database that can be written to", f"chmod u+w {path}")
-
-
-def _writable(folder: Path, key: str) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise TrackingError(
-            key, folder, f"a folder that can be written to ({error.strerror})", f"{key}=another, or chmod u+w {folder}"
-        ) from error
-
-
-def _unreachable(uri: str, error: Exception) -> TrackingError:
-    reason = str(getattr(error, "reason", None) or getattr(error, "orig", None) or error).splitlines()[0]
-    return TrackingError(
-        "tracking.uri",
-        redact(uri),
-        f"an MLflow store that answers ({reason[:200]})",
-        "start it, or tracking.uri=sqlite:///hpo_runs/mlflow.db",
-    )
-
-
-def redact(uri: str) -> str:
-    """``uri`` without its password."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """MLflow and its migrations talk at INFO and WARNING about what is ordinary here."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # Types in signatures and deprecations inside MLflow: nothing that its user could act on here.
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 class Tracker:
     """Writes one study to MLflow.
 
@@ -296,6 +110,7 @@ class Tracker:
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._run_ids: dict[RunKey, str] = {}
         self._pending: dict[RunKey, _Batch] = {}
+        self._running: set[int] = set()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._deliver, name="hpo-tracker", daemon=True)
         self._thread.start()
@@ -323,6 +138,7 @@ class Tracker:
             MLFLOW_PARENT_RUN_ID: self._run_ids[STUDY],
         }
         self._put(_Start(number, f"trial-{number:04d}", tags, _now()))
+        self._running.add(number)
         self._put(_Entry(number, _Batch(params=[Param(key, str(value)) for key, value in params.items()])))
 
     def log_metrics(self, key: RunKey, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -344,6 +160,15 @@ class Tracker:
                 self.log_text(trial.number, fold.traceback, f"traceback_fold_{fold.fold}.txt")
         failed = "FAILED" if trial.state is State.FAIL else "KILLED" if trial.state is State.WAITING else "FINISHED"
         self._put(_End(trial.number, failed, _now()))
+        self._running.discard(trial.number)
+
+    def close_running_trials(self) -> None:
+        """Close trials that nobody will end any more as interrupted; their epochs stay."""
+        for number in sorted(self._running):
+            state, reason = StopReason.INTERRUPTED.state, StopReason.INTERRUPTED
+            self.set_tags(number, {"hpo.state": state.value, "hpo.stop_reason": reason.value})
+            self._put(_End(number, "KILLED", _now()))
+        self._running.clear()
 
     def log_text(self, key: RunKey, text: str, name: str) -> None:
         """A text file among the artifacts."""
@@ -385,7 +210,7 @@ class Tracker:
         self.flush()
         backend = f"tensorflow=={tensorflow.__version__}"
         keras.config.disable_interactive_logging()  # MLflow tries the model on its example
-        with _quiet():
+        with quiet():
             mlflow.set_experiment(experiment_id=self.experiment_id)
             info = Model.log(
                 artifact_path=None,
@@ -474,7 +299,7 @@ class Tracker:
     def _attempt(self, call: Any) -> Any:
         for attempt in range(ATTEMPTS):
             try:
-                with _quiet():
+                with quiet():
                     return call()
             except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError):
                 if attempt + 1 == ATTEMPTS:
@@ -538,84 +363,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return value
-
-
-# Reading back.
-
-
-def _runs(client: mlflow.MlflowClient, experiment_ids: Sequence[str], filter_string: str, order: str) -> list[Run]:
-    runs: list[Run] = []
-    token: str | None = None
-    while True:
-        with _quiet():
-            page = client.search_runs(
-                list(experiment_ids), filter_string, ViewType.ACTIVE_ONLY, 1000, [order], page_token=token
-            )
-        runs += page
-        token = page.token
-        if not token:
-            return runs
-
-
-def list_studies(client: mlflow.MlflowClient, experiment_id: str) -> list[StudyRecord]:
-    """All studies of an experiment, newest first."""
-    runs = _runs(client, [experiment_id], "tags.`hpo.kind` = 'study'", "attributes.start_time DESC")
-    return [_study(run) for run in runs]
-
-
-def find_study(client: mlflow.MlflowClient, experiment_id: str, name: str) -> StudyRecord | None:
-    """The newest study of that name, or None."""
-    quoted = name.replace("'", "")
-    text = f"tags.`hpo.kind` = 'study' and attributes.run_name = '{quoted}'"
-    runs = _runs(client, [experiment_id], text, "attributes.start_time DESC")
-    return _study(runs[0]) if runs else None
-
-
-def load_trials(client: mlflow.MlflowClient, study: StudyRecord) -> list[TrialRecord]:
-    """The trials of a study by number, without their curves."""
-    text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study.run_id}' and tags.`hpo.kind` = 'trial'"
-    runs = _runs(client, [study.experiment_id], text, "attributes.start_time ASC")
-    return sorted((_trial(run) for run in runs), key=lambda trial: trial.number)
-
-
-def load_history(client: mlflow.MlflowClient, run_id: str, metric: str) -> list[float]:
-    """One metric of a trial by epoch."""
-    points = client.get_metric_history(run_id, metric)
-    return [point.value for point in sorted(points, key=lambda point: point.step)]
-
-
-def load_config(client: mlflow.MlflowClient, study: StudyRecord) -> str:
-    """The composed config of a study, as the YAML text that was recorded; never to be instantiated."""
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
-        return Path(client.download_artifacts(study.run_id, "config.yaml", folder)).read_text(encoding="utf-8")
-
-
-def _study(run: Run) -> StudyRecord:
-    ended = run.info.end_time
-    return StudyRecord(
-        run_id=run.info.run_id,
-        experiment_id=run.info.experiment_id,
-        name=run.info.run_name,
-        state=run.data.tags.get("hpo.state", "unknown"),
-        tags=run.data.tags,
-        params=run.data.params,
-        metrics=run.data.metrics,
-        started=run.info.start_time / 1000,
-        ended=ended / 1000 if ended else None,
-    )
-
-
-def _trial(run: Run) -> TrialRecord:
-    tags = run.data.tags
-    reason = tags.get("hpo.stop_reason")
-    numbers = sorted(int(key.removeprefix("hpo.fold_")) for key in tags if key.startswith("hpo.fold_"))
-    return TrialRecord(
-        run_id=run.info.run_id,
-        number=int(tags["hpo.trial"]),
-        state=State(tags["hpo.state"]),
-        stop_reason=StopReason(reason) if reason else None,
-        params=run.data.params,
-        metrics=run.data.metrics,
-        tags=tags,
-        folds=tuple(json.loads(tags[f"hpo.fold_{number}"]) for number in numbers),
-    )
