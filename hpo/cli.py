@@ -10,8 +10,11 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -353,11 +356,36 @@ def _ui(arguments: list[str]) -> int:
     if uri.startswith("http"):
         print(f"the store is a server with a UI of its own: {uri.rstrip('/')}/{page}")
         return OK
-    print(f"open http://127.0.0.1:{parsed.port}/{page}    (Ctrl-C ends it)", flush=True)
+    server = f"http://127.0.0.1:{parsed.port}"
+    if _answers(server):
+        raise ConfigError("--port", parsed.port, "a port that nothing listens on", f"--port {parsed.port + 1}")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(parsed.port)]
+    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # By the environment, since other users of the machine can read a process's arguments.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking.absolute(uri)}
+    # MLflow's runner of jobs serves its features for language models, and doubles what the UI takes of memory.
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    print("starting the MLflow UI …", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the server would outlive us
+    # In a session of its own: a server that is interrupted prints a traceback, one that is terminated does not.
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
-        return subprocess.call([*command, "--workers", "1"], env=environment)
+        while process.poll() is None and not _answers(server):
+            time.sleep(0.2)
+        if process.poll() is None:
+            print(f"open {server}/{page}    (Ctrl-C ends it)", flush=True)
+        return process.wait()
     except KeyboardInterrupt:
         return OK
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+def _answers(server: str) -> bool:
+    try:
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{server}/health", timeout=1).close()
+    except OSError:
+        return False
+    return True
