@@ -52,7 +52,25 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
                 "strategy.sampler", sampler, "a partial of an Optuna sampler", "+strategy.sampler._partial_=true"
             )
         self._make_sampler, self._pruner, self._default_first = sampler, pruner, default_first
-        self._sampler(0, None)
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """A toy study with the sampler and the pruner: Optuna looks at most options only when it uses them."""
+        given = dict(getattr(self._make_sampler, "keywords", {}))
+        samplers = [self._sampler(0, None)]
+        if "n_startup_trials" in given:  # past the random trials at once
+            samplers.append(self._make_sampler(seed=0, n_startup_trials=1))
+        try:
+            for sampler in samplers:
+                study = optuna.create_study(sampler=sampler, pruner=self._pruner)
+                for value in (0.0, 1.0, 2.0):
+                    trial = study.ask({"x": FloatDistribution(0.0, 1.0)})
+                    trial.report(value, 0)
+                    trial.should_prune()
+                    study.tell(trial, value)
+        except Exception as error:  # whatever Optuna makes of an option that it did not check
+            expected = f"options that Optuna can work with ({type(error).__name__}: {error})"
+            raise ConfigError("strategy.sampler", given, expected, "strategy=optuna") from error
 
     def _sampler(self, seed: int, n_trials: int | None) -> BaseSampler:
         options: dict[str, Any] = {}

@@ -20,6 +20,8 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "misspelt section": (["limts.n_trials=3"], "limts.n_trials", "limits.n_trials=3"),
     "misspelt key of a parameter": (["search_space.dropout.hgh=1"], "search_space.dropout.hgh", "high"),
     "misspelt option of the sampler": (["+strategy.sampler.n_startup=1"], "strategy.sampler.n_startup", "Optuna"),
+    "text for an option of the sampler": (["strategy.sampler.n_ei_candidates=many"], "strategy.sampler", "Optuna"),
+    "text for an option of the pruner": (["strategy.pruner.n_min_trials=many"], "strategy.pruner", "MedianPruner"),
     "misspelt option of the pruner": (["+strategy.pruner.warmup=1"], "strategy.pruner.warmup", "MedianPruner"),
     "misspelt option of the model": (["+model.units=3"], "model.units", "dense_units"),
     "misspelt option of the dataset": (["dataset=digits", "+dataset.size=3"], "dataset.size", "digits"),
