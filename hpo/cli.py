@@ -13,7 +13,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 import urllib.request
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,7 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import hpo
 from hpo import config as configs
-from hpo.errors import ConfigError, HpoError, InputError, StudyFailed, TrackingError
+from hpo.errors import ConfigError, HpoError, InputError, StudyFailed, TrackingError, redact
 from hpo.trial import ParamValue
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -60,20 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return _dispatch(arguments)
-    except InputError as error:
+    except (InputError, StudyFailed) as error:
         if wants_traceback:
-            raise
-        _print_error(error)
-        return BAD_INPUT
-    except StudyFailed as error:
-        if wants_traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
+            traceback.print_exc()
+        print(f"error: {redact(str(error))}", file=sys.stderr)
+        return BAD_INPUT if isinstance(error, InputError) else FAILED
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
-            raise
-        _print_error(configs.explain(error, arguments))
+            traceback.print_exc()
+        print(f"error: {redact(str(configs.explain(error, arguments)))}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -83,13 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def _print_error(error: InputError) -> None:
-    print(f"error: {error}", file=sys.stderr)
-
-
 def _dispatch(arguments: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {"run": _run, "list": _list, "best": _best, "ui": _ui}
     first = arguments[0] if arguments else ""
+    if first == "run" and {"-h", "--help"} & set(arguments):
+        arguments = arguments[1:]
+        first = "--help"
     if first in commands:
         return commands[first](arguments[1:])
     if {"-h", "--help", "help"} & set(arguments):
@@ -132,7 +128,7 @@ def help_text() -> str:
         *(f"  {command}\n      {text}" for command, text in _EXAMPLES),
         "",
         "more: --cfg job (show the config), --config-dir DIR (your own YAML), -m (several studies),",
-        "      -sc install=bash (shell completion), --hydra-help, --version",
+        '      eval "$(hpo -sc install=bash)" (Tab completes keys of the command hpo), --hydra-help, --version',
     ]
     return "\n".join(lines)
 
@@ -154,6 +150,8 @@ def _run(arguments: list[str]) -> int:
 
     before = sys.argv
     sys.argv = [before[0], *arguments]
+    sweep_dir = tempfile.TemporaryDirectory(prefix="hpo-")
+    os.environ["HPO_SWEEP_DIR"] = sweep_dir.name
     try:
         with warnings.catch_warnings():
             # A user's file with the name of a shipped one, which check_shadowing refuses.
@@ -163,6 +161,7 @@ def _run(arguments: list[str]) -> int:
         raise refused.error from refused.error.__cause__
     finally:
         sys.argv = before
+        sweep_dir.cleanup()
     return max(codes, default=OK)
 
 
@@ -181,7 +180,7 @@ def _run_study(conf: DictConfig) -> int:
     from hpo import study as studies
     from hpo.datasets.base import DatasetUnavailable
 
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides = [*configs.config_dirs(), *HydraConfig.get().overrides.task]
     names = studies.Names(*(configs.chosen(group) for group in ("model", "dataset", "strategy", "resampling")))
     try:
         study = studies.build_study(config, definition, names)
@@ -236,7 +235,9 @@ def _reproducible(overrides: list[str]) -> list[str]:
 
 
 def _tracking_overrides(overrides: list[str]) -> str:
-    kept = [o for o in overrides if o.lstrip("+").startswith("tracking") and "@" not in o]
+    """What the commands after a study need to find its store again."""
+    kept = [o for o in overrides if o.startswith("--config-dir=")]
+    kept += [o for o in overrides if o.lstrip("+").startswith("tracking") and redact(o) == o]
     return "".join(f" {shlex.quote(o)}" for o in kept)
 
 
@@ -251,7 +252,7 @@ def _parse(
         add(parser)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the tracking group, as for a study")
     parser.add_argument("--config-dir", help="folder with YAML of your own")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def _tracking_config(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -268,7 +269,7 @@ def _tracking_config(parsed: argparse.Namespace) -> dict[str, Any]:
 
 def _open_existing(where: dict[str, Any]) -> tuple[Any, str]:
     """A store that is there already: reading makes none."""
-    database = re.match(r"sqlite:///(.+)", where["uri"])
+    database = re.match(r"sqlite:///([^?]+)", where["uri"])
     if database and not Path(database.group(1)).exists():
         raise TrackingError(
             "tracking.uri",
@@ -278,7 +279,7 @@ def _open_existing(where: dict[str, Any]) -> tuple[Any, str]:
         )
     from hpo import tracking
 
-    return tracking.open_store(where["uri"], where["experiment"], Path(where["output_path"]))
+    return tracking.open_store(where["uri"], where["experiment"], Path(where["output_path"]), create=False)
 
 
 def _list(arguments: list[str]) -> int:
@@ -332,10 +333,15 @@ def best_command(overrides: list[str], params: dict[str, ParamValue], model: dic
     return " ".join(["python -m hpo", *map(shlex.quote, [*kept, *chosen])])
 
 
+# Hydra reads these as values of other types.
+_HYDRA_WORDS = ("null", "true", "false", "nan", "inf", "on", "off", "yes", "no")
+
+
 def _spell(value: ParamValue) -> str:
     if isinstance(value, str):
-        is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", value) and value not in ("null", "true", "false")
-        return value if is_plain else f"'{value}'"
+        is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", value) and value.lower() not in _HYDRA_WORDS
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return value if is_plain else f"'{escaped}'"
     return json.dumps(value)
 
 
@@ -354,7 +360,7 @@ def _ui(arguments: list[str]) -> int:
     # The workflow type opens MLflow on its views for training rather than on those for language models.
     page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
-        print(f"the store is a server with a UI of its own: {uri.rstrip('/')}/{page}")
+        print(f"the store is a server with a UI of its own: {redact(uri).rstrip('/')}/{page}")
         return OK
     server = f"http://127.0.0.1:{parsed.port}"
     if _answers(server):

@@ -15,7 +15,7 @@ from typing import Any, Optional
 from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -107,8 +107,8 @@ def resource_dir(name: str) -> Path:
 
 
 def register() -> None:
-    """Make the schema, the shipped search spaces and the resolver ``quarter`` known to Hydra."""
-    OmegaConf.register_new_resolver("quarter", lambda number: max(1, int(number) // 4), replace=True)
+    """Make the schema, the shipped search spaces and the resolver ``grace`` known to Hydra."""
+    OmegaConf.register_new_resolver("grace", lambda number: max(1, int(number) // 4) + 1, replace=True)
     store = ConfigStore.instance()
     store.store(name="base_config", node=Conf)
     for path in sorted(resource_dir("search_spaces").glob("*.yaml")):
@@ -194,7 +194,20 @@ def is_explicit(group: str) -> bool:
 
 def with_option(group: str, option: str) -> DictConfig:
     """The running job's config, composed once more with another option in one group."""
-    return compose(config_name="config", overrides=[*HydraConfig.get().overrides.task, f"{group}={option}"])
+    task = HydraConfig.get().overrides.task
+    # What was said of the option that is replaced means nothing to the other one.
+    kept = [o for o in task if not o.lstrip("+~").startswith(f"{group}.")]
+    try:
+        return compose(config_name="config", overrides=[*kept, f"{group}={option}"])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error, [*kept, f"{group}={option}"]) from None
+
+
+def config_dirs() -> list[str]:
+    """The ``--config-dir`` of the running Hydra job, as an option of a command line; relative where it can be."""
+    dirs = (Path(s.path) for s in HydraConfig.get().runtime.config_sources if s.provider == "command-line")
+    here = Path.cwd()
+    return [f"--config-dir={d.relative_to(here) if d.is_relative_to(here) else d}" for d in dirs]
 
 
 def check_shadowing() -> None:
@@ -271,7 +284,9 @@ def _first(match: re.Match[str]) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[Exception]:
-    while isinstance(error, Exception):
+    seen: set[int] = set()
+    while isinstance(error, Exception) and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 

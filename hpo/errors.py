@@ -17,6 +17,14 @@ A failing *trial* raises none of these: it becomes a trial in state FAIL, and th
 
 from __future__ import annotations
 
+import re
+
+
+def redact(text: str) -> str:
+    """``text`` without the passwords of the addresses in it, in user:password@ or in ?password=."""
+    text = re.sub(r"(://[^\s/:@]*):[^\s]*@", r"\1:***@", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)
+
 
 class HpoError(Exception):
     """Base of all errors that hpo raises on purpose."""

@@ -107,6 +107,13 @@ class Evaluator:
                 "last, since early_stopping.restore_best_weights is false and the best weights would be lost",
                 "objective.epoch=last or early_stopping.restore_best_weights=true",
             )
+        if self.objective.epoch == "last" and self.early_stopping.restore_best_weights:
+            raise ConfigError(
+                "objective.epoch",
+                "last",
+                "best, since early_stopping.restore_best_weights keeps another model than the one scored",
+                "objective.epoch=best or early_stopping.restore_best_weights=false",
+            )
         for key, metric in (
             ("objective.metric", self.objective.metric),
             ("early_stopping.monitor", self.early_stopping.monitor),
@@ -148,7 +155,7 @@ class Evaluator:
         try:
             fitted = self.model.fit(task.params, self.spec, self._fold_data(task.fold), plan, log, guarded)
             with log.phase("score"):
-                score = self._score(log)
+                score = self._score(log, fitted, task.fold)
                 if score is not None and self.objective.better(score, task.save_above):
                     path = task.weights_path.with_name(task.weights_path.name + self.model.weights_suffix)
                     fitted.save_weights(path)
@@ -176,13 +183,18 @@ class Evaluator:
         split, x, y = self._splits[fold], self._dataset.x, self._dataset.y
         return FoldData(x[split.train], y[split.train], x[split.watch], y[split.watch])
 
-    def _score(self, log: FitLog) -> float | None:
+    def _score(self, log: FitLog, fitted: FittedModel, fold: int) -> float | None:
         """The objective at the epoch that counts, or None where training did not end by itself."""
         if log.stop_reason.state is not State.COMPLETE:
             return None
-        curve = log.history[self.objective.metric]
-        kept = log.best_epoch if self.objective.epoch == "best" else None
-        score = curve[-1 if kept is None else kept]
+        rows = self._splits[fold].score
+        if rows is not None:
+            metrics = fitted.evaluate(self._dataset.x[rows], self._dataset.y[rows])
+            score = metrics[self.objective.metric.removeprefix("val_")]
+        else:
+            curve = log.history[self.objective.metric]
+            kept = log.best_epoch if self.objective.epoch == "best" else None
+            score = curve[-1 if kept is None else kept]
         if math.isfinite(score):
             return score
         log.stop_reason = StopReason.DIVERGED

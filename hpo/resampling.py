@@ -33,8 +33,6 @@ class Split:
 class Resampling(ABC):
     """Splits a study's training data into folds."""
 
-    n_splits: int
-
     @abstractmethod
     def splits(self, y: Array, study_seed: int) -> Sequence[Split]:
         """One :class:`Split` a fold, the same for equal ``y`` and ``study_seed``.
@@ -50,8 +48,6 @@ class Holdout(Resampling):
     Args:
         validation_fraction: share of the rows to validate on, between 0 and 1.
     """
-
-    n_splits = 1
 
     def __init__(self, validation_fraction: float) -> None:
         if (

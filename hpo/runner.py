@@ -57,7 +57,11 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """A study that has ended."""
+    """A study that has ended.
+
+    Args:
+        problems: what went wrong after the search, in words; the trials are safe.
+    """
 
     study: Study
     run_id: str
@@ -67,6 +71,7 @@ class Result:
     seconds: float
     test: TestScore | None = None
     model_uri: str | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def top(self) -> list[Trial]:
@@ -107,10 +112,10 @@ class Runner:
         """
         study = self._study
         self._folder.mkdir(parents=True, exist_ok=True)
-        run_id = self._record_start()
-        self._view.study_started(study)
-        self._started = time.monotonic()
         try:
+            run_id = self._record_start()
+            self._view.study_started(study)
+            self._started = time.monotonic()
             study.executor.start(lambda: study.evaluator)
             try:
                 with self._interrupts():
@@ -215,7 +220,9 @@ class Runner:
         defining = {key: value for key, value in study.config.items() if key not in MUTABLE}
         data = DatasetRecord(study.dataset.name, study.dataset.digest, study.dataset.source, study.evaluator.n_samples)
         run_id = tracker.start_study(study.name, {k: str(v) for k, v in tags.items()}, dict(_flat(defining)), data)
-        tracker.log_text(STUDY, yaml.safe_dump(dict(study.config), sort_keys=False), "config.yaml")
+        # Without the store's address, which may hold a password.
+        config = {key: value for key, value in study.config.items() if key != "tracking"}
+        tracker.log_text(STUDY, yaml.safe_dump(config, sort_keys=False), "config.yaml")
         space = study.definition.space.to_config()
         tracker.log_text(STUDY, yaml.safe_dump(space, sort_keys=False), "search_space.yaml")
         tracker.log_text(STUDY, json.dumps(study.identity, indent=2, default=str), "fingerprint.json")
@@ -258,7 +265,11 @@ class Runner:
             self._best = trial
         else:
             self._forget_weights(trial)
-        states = [t.state for t in self._trials]
+        self._tracker.log_metrics(STUDY, self._progress(), trial.number)
+        self._view.trial_ended(trial, self._best)
+
+    def _progress(self) -> dict[str, float]:
+        states = [trial.state for trial in self._trials]
         progress: dict[str, float] = {
             "n_complete": states.count(State.COMPLETE),
             "n_pruned": states.count(State.PRUNED),
@@ -267,8 +278,7 @@ class Runner:
         }
         if self._best and self._best.value is not None:
             progress["best_objective"] = self._best.value
-        self._tracker.log_metrics(STUDY, progress, trial.number)
-        self._view.trial_ended(trial, self._best)
+        return progress
 
     def _forget_weights(self, trial: Trial | None) -> None:
         for fold in trial.folds if trial else ():
@@ -281,56 +291,65 @@ class Runner:
         end = self._end or End.EXHAUSTED
         seconds = time.monotonic() - self._started
         result = Result(self._study, run_id, end, tuple(self._trials), self._best, seconds)
-        test, uri = self._crown(end)
-        result = replace(result, test=test, model_uri=uri)
-        self._view.search_ended("recording the results")
-        self._record_end(result)
-        return result
-
-    def _crown(self, end: End) -> tuple[TestScore | None, str | None]:
-        """Log the best model; test it, once, if the study is finished: before that it has no winner."""
-        if self._best is None:
-            return None, None
-        weights = self._best.folds[0].weights_path
-        assert weights is not None, "a best trial has saved its weights"
         is_finished = end.status == "FINISHED"
-        self._view.search_ended("testing and logging the best model" if is_finished else "logging the best model")
-        evaluator = self._study.evaluator
-        fitted = evaluator.restore(self._best.params, Path(weights))
-        test = evaluator.test(fitted) if is_finished else None
-        example = evaluator.example()
-        uri = self._tracker.log_model(self._best.number, fitted.native, example, fitted.predict(example))
-        return test, uri
+        if self._best is not None:
+            self._view.search_ended("testing and logging the best model" if is_finished else "logging the best model")
+            weights = self._best.folds[0].weights_path
+            assert weights is not None, "a best trial has saved its weights"
+            evaluator = self._study.evaluator
+            fitted = evaluator.restore(self._best.params, Path(weights))
+            # Once, and only by the winner of a finished study: before that there is none.
+            result = replace(result, test=evaluator.test(fitted) if is_finished else None)
+            self._record_winner(result, self._best)
+            example = evaluator.example()
+            try:
+                uri = self._tracker.log_model(self._best.number, fitted.native, example, fitted.predict(example))
+                result = replace(result, model_uri=uri)
+                self._tracker.set_tags(STUDY, {"hpo.best_model_uri": uri})
+            except StudyFailed as error:
+                result = replace(
+                    result, problems=(f"the best model was not logged, its weights are {weights}: {error}",)
+                )
+        self._view.search_ended("recording the results")
+        return self._record_end(result)
 
-    def _record_end(self, result: Result) -> None:
-        from hpo import plots  # matplotlib and Optuna's plots: slow to import, and only needed here
+    def _record_winner(self, result: Result, best: Trial) -> None:
+        if result.test:
+            tests = {f"test_{name}": value for name, value in result.test.metrics.items()}
+            self._tracker.log_metrics(STUDY, tests)
+        tags = {
+            "hpo.best_trial": best.number,
+            "hpo.best_params": canonical(best.params),
+            "hpo.best_trial_run_id": self._tracker.run_id(best.number),
+            "mlflow.note.content": _description(result, best),
+        }
+        self._tracker.set_tags(STUDY, tags)
+        found = {"trial": best.number, "value": best.value, "params": dict(best.params)}
+        self._tracker.log_text(STUDY, json.dumps(found, indent=2), "best.json")
 
-        tracker, best = self._tracker, result.best
-        for name, text in (("trials.csv", trials_csv(result.trials)), *_winner_files(result)):
-            tracker.log_text(STUDY, text, name)
-        for path in plots.draw(result.trials, self._study.definition, self._folder / "plots"):
-            tracker.log_file(STUDY, path, "plots")
+    def _record_end(self, result: Result) -> Result:
+        from hpo import plots  # matplotlib and Optuna: slow to import, and only needed here
+
+        tracker = self._tracker
+        tracker.log_text(STUDY, trials_csv(result.trials), "trials.csv")
         totals: dict[str, float] = {
             "n_trials": sum(t.state.is_finished for t in result.trials),
             "n_interrupted": sum(t.state is State.WAITING for t in result.trials),
             "epochs_saved_total": sum(t.epochs_saved for t in result.trials),
             "search_seconds": result.seconds,
         }
-        tags: dict[str, object] = {"hpo.state": _state(result.end), "hpo.ended_by": result.end.value}
-        if best is not None:
-            tags |= {
-                "hpo.best_trial": best.number,
-                "hpo.best_params": canonical(best.params),
-                "hpo.best_trial_run_id": tracker.run_id(best.number),
-                "mlflow.note.content": _description(result, best),
-            }
-        if result.test:
-            totals |= {f"test_{name}": value for name, value in result.test.metrics.items()}
-        if result.model_uri:
-            tags["hpo.best_model_uri"] = result.model_uri
         tracker.log_metrics(STUDY, totals)
-        tracker.set_tags(STUDY, tags)
+        if totals["n_interrupted"]:  # their epochs are in no point by trial number yet
+            tracker.log_metrics(STUDY, self._progress(), self._next_number)
+        try:
+            for path in plots.draw(result.trials, self._study.definition, self._folder / "plots"):
+                tracker.log_file(STUDY, path, "plots")
+        except Exception as error:  # a picture is not worth a study
+            result = replace(result, problems=(*result.problems, f"plots: {type(error).__name__}: {error}"))
+        tags = {"hpo.state": _state(result.end), "hpo.ended_by": result.end.value}
+        tracker.set_tags(STUDY, tags | ({"hpo.problems": "; ".join(result.problems)} if result.problems else {}))
         tracker.end_study(result.end.status)
+        return result
 
     def _abandon(self, end: End) -> None:
         """Close the runs of a study that did not come to its end, as far as the store still listens."""
@@ -378,13 +397,6 @@ def _description(result: Result, best: Trial) -> str:
     lines += [f"| {name} | {value} |" for name, value in best.params.items()]
     lines += ["", f"`python -m hpo best {result.study.name}` prints the command that trains it again."]
     return "\n".join(lines)
-
-
-def _winner_files(result: Result) -> list[tuple[str, str]]:
-    if result.best is None:
-        return []
-    found = {"trial": result.best.number, "value": result.best.value, "params": dict(result.best.params)}
-    return [("best.json", json.dumps(found, indent=2))]
 
 
 def trials_csv(trials: tuple[Trial, ...]) -> str:

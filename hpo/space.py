@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -107,7 +107,8 @@ class SearchSpace(Mapping[str, Parameter]):
 
     def __init__(self, parameters: Sequence[Parameter], source: str = "search_space") -> None:
         self.source = source
-        self._parameters = _parents_first({p.name: p for p in parameters}, source)
+        named = {p.name: p for p in parameters}
+        self._parameters = _parents_first({p.name: _typed_when(p, named) for p in parameters}, source)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Mapping[str, Any]], source: str = "search_space") -> SearchSpace:
@@ -126,11 +127,6 @@ class SearchSpace(Mapping[str, Parameter]):
 
     def __len__(self) -> int:
         return len(self._parameters)
-
-    @property
-    def is_conditional(self) -> bool:
-        """Whether any parameter has a ``when``."""
-        return any(p.when for p in self.values())
 
     def is_active(self, name: str, params: Params) -> bool:
         """Whether ``name`` takes part, given the values of its parents in ``params``."""
@@ -194,6 +190,18 @@ class SearchSpace(Mapping[str, Parameter]):
 
 def _among(value: ParamValue, values: Sequence[ParamValue]) -> bool:
     return any(type(value) is type(v) and value == v for v in values)
+
+
+def _typed_when(parameter: Parameter, parameters: Mapping[str, Parameter]) -> Parameter:
+    """``parameter`` with whole numbers in its conditions as floats where the parent is one: YAML writes 1 for 1.0."""
+    if not parameter.when:
+        return parameter
+
+    def typed(parent: str, value: ParamValue) -> ParamValue:
+        return float(value) if isinstance(parameters.get(parent), Float) and type(value) is int else value
+
+    when = {parent: tuple(typed(parent, v) for v in values) for parent, values in parameter.when.items()}
+    return replace(parameter, when=when)
 
 
 def _parents_first(parameters: dict[str, Parameter], source: str) -> dict[str, Parameter]:

@@ -79,6 +79,12 @@ class Study:
             default_params=start if definition.space.contains(start) else None,
         )
 
+    @property
+    def defaults_outside(self) -> list[str]:
+        """Parameters whose default in the model lies outside the space, so that no trial can begin there."""
+        start = self.definition.space.select(self.model.tunables)
+        return [name for name, value in start.items() if not self.definition.space[name].contains(value)]
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All that the results depend on; two studies are comparable where their identities agree."""
@@ -87,6 +93,7 @@ class Study:
             "data_digest": self.dataset.digest,
             "folds_digest": self.evaluator.folds_digest,
             "threads_per_trial": self.executor.threads_per_trial,
+            "keras_backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
             "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
         }
 
@@ -181,7 +188,9 @@ def _build(config: Mapping[str, Any], key: str, kind: type | None = None) -> Any
     try:
         built = instantiate(node, _convert_="all")
     except InstantiationException as error:
-        raise _explain(key, node, error) from error
+        explained = _explain(key, node, error)
+        # An error of ours that Hydra wrapped has this one as its context already: naming it a cause makes a circle.
+        raise explained from (None if explained.__cause__ or explained.__traceback__ else error)
     if kind is not None and not isinstance(built, kind):
         raise ConfigError(
             f"{key}._target_",

@@ -14,9 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hpo.errors import redact
 from hpo.runner import End, Result
 from hpo.study import Study
-from hpo.tracking import StudyRecord, TrialRecord, redact
+from hpo.tracking import StudyRecord, TrialRecord
 from hpo.trial import Limits, Params, ParamValue, State, Trial
 
 N_TOP = 5
@@ -92,6 +93,9 @@ class TerminalView:
         self._console.print(table)
         if study.dataset_note:
             self._console.print(f"[bold yellow]warning:[/] {escape(study.dataset_note)}")
+        if outside := study.defaults_outside:
+            said = f"the model's own {', '.join(outside)} outside the search space: no trial starts from its defaults"
+            self._console.print(f"[bold yellow]warning:[/] {escape(said)}")
         self._console.print()
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=4)
@@ -221,6 +225,8 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
     else:
         line += "   (not tested: only a finished study scores its winner on the test split)"
     console.print(line, highlight=False)
+    for problem in result.problems:
+        console.print(f"[bold yellow]warning:[/] {escape(problem)}", highlight=False)
     _print_next_steps(console, result, uri, tracking_overrides)
 
 

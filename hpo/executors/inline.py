@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 
 from hpo.errors import ConfigError
@@ -42,7 +43,15 @@ class InlineExecutor(Executor):
         self._evaluator: Evaluator | None = None
 
     def prepare(self) -> None:
-        # TensorFlow reads these once, when it is first imported.
+        # TensorFlow reads these once in a process; a second study with other threads would only seem to have them.
+        started = os.environ.get("TF_NUM_INTRAOP_THREADS")
+        if "tensorflow" in sys.modules and started not in (None, str(self.threads_per_trial)):
+            raise ConfigError(
+                "executor.threads_per_trial",
+                self.threads_per_trial,
+                f"{started}, with which TensorFlow has started in this process",
+                "start a command of its own for every number of threads",
+            )
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(self.threads_per_trial)
         os.environ["TF_NUM_INTEROP_THREADS"] = str(self.threads_per_trial)
         os.environ["OMP_NUM_THREADS"] = str(self.threads_per_trial)

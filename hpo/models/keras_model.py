@@ -75,6 +75,12 @@ class KerasModel(Model):
                 f"a default in {build.__qualname__} or in the model's YAML",
                 f"+model.{missing[0]}=…",
             )
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError("model.batch_size", batch_size, "a whole number of at least 1", "model.batch_size=32")
+        sides = image_shape if isinstance(image_shape, list | tuple) else [image_shape]
+        if image_shape is not None and (len(sides) != 3 or not all(type(n) is int and n > 0 for n in sides)):
+            expected = "height, width and channels, or null to take samples as they are"
+            raise ConfigError("model.image_shape", image_shape, expected, "'model.image_shape=[28, 28, 1]'")
         self._build = build
         self._tunables: dict[str, ParamValue] = {**own, **defaults, "batch_size": batch_size}
         self.image_shape = tuple(image_shape) if image_shape else None

@@ -5,6 +5,7 @@ https://optuna.readthedocs.io
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Callable
@@ -35,8 +36,8 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
     told its finished trials goes on exactly as if it had never stopped.
 
     Args:
-        sampler: a partial of an Optuna sampler class; ``seed`` is added, and an ``n_startup_trials`` of None is
-            replaced by a quarter of ``n_trials``, at least 3 and at most 10.
+        sampler: a partial of an Optuna sampler class that takes a ``seed``, which is added. An ``n_startup_trials`` of
+            None is replaced by a quarter of ``n_trials``, at least 3 and at most 10.
         pruner: an Optuna pruner.
         default_first: whether the first trial is the model's own configuration.
 
@@ -60,17 +61,22 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         samplers = [self._sampler(0, None)]
         if "n_startup_trials" in given:  # past the random trials at once
             samplers.append(self._make_sampler(seed=0, n_startup_trials=1))
+        part = "pruner"
         try:
+            pruning = optuna.create_study(pruner=copy.deepcopy(self._pruner))
+            for value in (0.0, 1.0):
+                trial = pruning.ask({"x": FloatDistribution(0.0, 1.0)})
+                trial.report(value, 1)
+                trial.should_prune()
+                pruning.tell(trial, value)
+            part = "sampler"
             for sampler in samplers:
-                study = optuna.create_study(sampler=sampler, pruner=self._pruner)
+                study = optuna.create_study(sampler=sampler)
                 for value in (0.0, 1.0, 2.0):
-                    trial = study.ask({"x": FloatDistribution(0.0, 1.0)})
-                    trial.report(value, 0)
-                    trial.should_prune()
-                    study.tell(trial, value)
+                    study.tell(study.ask({"x": FloatDistribution(0.0, 1.0)}), value)
         except Exception as error:  # whatever Optuna makes of an option that it did not check
             expected = f"options that Optuna can work with ({type(error).__name__}: {error})"
-            raise ConfigError("strategy.sampler", given, expected, "strategy=optuna") from error
+            raise ConfigError(f"strategy.{part}", given, expected, "strategy=optuna") from error
 
     def _sampler(self, seed: int, n_trials: int | None) -> BaseSampler:
         options: dict[str, Any] = {}
@@ -86,7 +92,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             raise ConfigError(key, value, f"options that Optuna takes ({error})", "strategy=optuna") from error
 
     def start(self, search: Search) -> None:
-        self._search = search
+        self._search, self._n_asked = search, 0
         self._study = optuna.create_study(
             direction=search.objective.direction,
             pruner=self._pruner,
@@ -97,8 +103,8 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             self._study.enqueue_trial(dict(search.default_params))
 
     def ask(self) -> tuple[Proposal, optuna.Trial] | None:
-        number = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = self._sampler(derive_seed(self._search.seed, number), self._search.n_trials)
+        self._study.sampler = self._sampler(derive_seed(self._search.seed, self._n_asked), self._search.n_trials)
+        self._n_asked += 1
         trial = self._study.ask()
         params: dict[str, ParamValue] = {}
         for name, parameter in self._search.space.items():
@@ -116,7 +122,8 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
     def measure(self, handle: optuna.Trial, measurement: Measurement) -> Decision:
         if not math.isfinite(measurement.value):
             return Decision.CONTINUE  # training ends by itself; Optuna's pruners cannot compare with it
-        handle.report(measurement.value, measurement.step)
+        # From 1, since Optuna's rungs are amounts: a resource of 1 is the first epoch.
+        handle.report(measurement.value, measurement.step + 1)
         return Decision.PRUNE if handle.should_prune() else Decision.CONTINUE
 
 

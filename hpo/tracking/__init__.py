@@ -12,7 +12,7 @@ from hpo.tracking.reader import (
     load_history,
     load_trials,
 )
-from hpo.tracking.store import absolute, open_store, redact, require_reachable
+from hpo.tracking.store import absolute, open_store, require_reachable
 from hpo.tracking.writer import STUDY, DatasetRecord, Tracker
 
 __all__ = [
@@ -28,6 +28,5 @@ __all__ = [
     "load_history",
     "load_trials",
     "open_store",
-    "redact",
     "require_reachable",
 ]

@@ -6,12 +6,12 @@ import logging
 import os
 import re
 import tempfile
+import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 # Read when MLflow is imported. A report to its makers is not for us to send, and small files need no progress bar.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -21,13 +21,20 @@ import mlflow
 import sqlalchemy
 from mlflow.exceptions import MlflowException
 
-from hpo.errors import TrackingError
+from hpo.errors import TrackingError, redact
 
 REACH_SECONDS = 5.0
 
+# MLflow and its migrations talk at INFO and WARNING about what is ordinary here.
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
-def open_store(uri: str, experiment: str, output_path: Path) -> tuple[mlflow.MlflowClient, str]:
-    """Connect to a store, making the experiment and the folders that are missing.
+
+def open_store(uri: str, experiment: str, output_path: Path, create: bool = True) -> tuple[mlflow.MlflowClient, str]:
+    """Connect to a store.
+
+    Args:
+        create: whether to make the experiment and the folders that are missing; to read, it is left at False.
 
     Returns:
         The client and the experiment's id.
@@ -35,25 +42,26 @@ def open_store(uri: str, experiment: str, output_path: Path) -> tuple[mlflow.Mlf
     Raises:
         TrackingError: when the store cannot be reached or a folder cannot be written to.
     """
-    _writable(output_path, "tracking.output_path")
+    if create:
+        _writable(output_path, "tracking.output_path")
     require_reachable(uri)
     uri = absolute(uri)
     with quiet():
-        mlflow.set_tracking_uri(uri)
-        client = mlflow.MlflowClient(uri)
         try:
+            mlflow.set_tracking_uri(uri)
+            client = mlflow.MlflowClient(uri)
             found = client.get_experiment_by_name(experiment)
-            if found is None:
-                remote = urlsplit(uri).scheme in ("http", "https")
+            if found is None and create:
+                remote = uri.startswith("http")
                 location = None if remote else (output_path.resolve() / "artifacts").as_uri()
                 tags = {"mlflow.experimentKind": "custom_model_development"}
                 return client, client.create_experiment(experiment, artifact_location=location, tags=tags)
+            known = [e.name for e in client.search_experiments()] if found is None else []
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-            raise _unreachable(uri, error) from error
-    if found.lifecycle_stage != "active":
-        raise TrackingError(
-            "tracking.experiment", experiment, "an experiment that has not been deleted", "tracking.experiment=another"
-        )
+            raise _unreachable(uri, str(error)) from error
+    if found is None or found.lifecycle_stage != "active":
+        expected = f"an experiment that is there: {', '.join(known)}" if known else "one that has not been deleted"
+        raise TrackingError("tracking.experiment", experiment, expected, "tracking.experiment=another")
     return client, found.experiment_id
 
 
@@ -69,44 +77,57 @@ def require_reachable(uri: str) -> None:
     Raises:
         TrackingError: naming the store, when it does not.
     """
-    scheme = urlsplit(uri).scheme
-    if scheme in ("http", "https"):
-        try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=REACH_SECONDS).close()
-        except (OSError, ValueError) as error:
-            raise _unreachable(uri, error) from error
-    elif scheme.startswith("sqlite"):
-        database = sqlalchemy.engine.make_url(uri).database
-        if database and database != ":memory:":
-            _writable(Path(database).parent, "tracking.uri")
-            _require_sqlite(uri, Path(database))
-    elif scheme.partition("+")[0] in ("postgresql", "mysql", "mssql"):
-        try:
-            sqlalchemy.create_engine(uri).connect().close()
-        except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
-            raise _unreachable(uri, error) from error
-    else:
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme not in ("http", "https", "sqlite", "postgresql", "mysql", "mssql"):
+        raise _unreachable(uri, "its kind is not known")
+    try:
+        if scheme in ("http", "https"):
+            _ask_server(uri)
+        else:
+            _ask_database(uri)
+    except TrackingError:
+        raise
+    except ModuleNotFoundError as error:
         raise TrackingError(
             "tracking.uri",
             redact(uri),
-            "sqlite:///a/file.db, postgresql+psycopg2://… or the http(s):// address of an MLflow server",
-            "tracking.uri=sqlite:///hpo_runs/mlflow.db",
-        )
+            f"a database whose driver is installed ({error})",
+            f"pip install {'psycopg2-binary' if 'psycopg' in str(error) else error.name}",
+        ) from error
+    except Exception as error:  # a malformed address fails in many ways, in urllib and in SQLAlchemy
+        reason = str(getattr(error, "reason", None) or getattr(error, "orig", None) or error)
+        raise _unreachable(uri, reason) from error
 
 
-def _require_sqlite(uri: str, path: Path) -> None:
-    if not path.exists():
-        return
-    engine = sqlalchemy.create_engine(uri)
+def _ask_server(uri: str) -> None:
+    # Without user and password, which urllib would take for a part of the host's name.
+    address = re.sub(r"//[^/]*@", "//", uri.rstrip("/"))
+    # A refusal is an answer too: whether it lets us in, MLflow's own client finds out.
+    with suppress(urllib.error.HTTPError):
+        urllib.request.build_opener().open(f"{address}/health", timeout=REACH_SECONDS).close()
+
+
+def _ask_database(uri: str) -> None:
+    url = sqlalchemy.engine.make_url(uri)
+    options: dict[str, object] = {}
+    if url.get_backend_name() == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise _unreachable(uri, "it names no file")
+        path = Path(url.database)
+        _writable(path.parent, "tracking.uri")
+        if not path.exists():
+            return
+        if not os.access(path, os.W_OK):
+            raise TrackingError("tracking.uri", uri, "a database that can be written to", f"chmod u+w {path}")
+    elif url.get_backend_name() == "postgresql":
+        options["connect_timeout"] = int(REACH_SECONDS)
+    engine = sqlalchemy.create_engine(url, connect_args=options)
     try:
         with engine.connect() as connection:
-            connection.execute(sqlalchemy.text("select count(*) from sqlite_master"))
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        raise _unreachable(uri, error) from error
+            if url.get_backend_name() == "sqlite":
+                connection.execute(sqlalchemy.text("select count(*) from sqlite_master"))
     finally:
         engine.dispose()
-    if not os.access(path, os.W_OK):
-        raise TrackingError("tracking.uri", uri, "a database that can be written to", f"chmod u+w {path}")
 
 
 def _writable(folder: Path, key: str) -> None:
@@ -120,34 +141,21 @@ def _writable(folder: Path, key: str) -> None:
         ) from error
 
 
-def _unreachable(uri: str, error: Exception) -> TrackingError:
-    reason = str(getattr(error, "reason", None) or getattr(error, "orig", None) or error).splitlines()[0]
+def _unreachable(uri: str, reason: str) -> TrackingError:
+    known = "sqlite:///a/file.db, postgresql+psycopg2://… or the http(s):// address of an MLflow server"
+    said = redact(reason.splitlines()[0] if reason else "no reason given")[:200]
     return TrackingError(
         "tracking.uri",
         redact(uri),
-        f"an MLflow store that answers ({reason[:200]})",
+        f"an MLflow store that answers ({said}): {known}",
         "start it, or tracking.uri=sqlite:///hpo_runs/mlflow.db",
     )
 
 
-def redact(uri: str) -> str:
-    """``uri`` without its password."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
-    """MLflow and its migrations talk at INFO and WARNING about what is ordinary here."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # Types in signatures and deprecations inside MLflow: nothing that its user could act on here.
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    """Without MLflow's warnings about itself; warning filters belong to the whole process, so for one thread only."""
+    with warnings.catch_warnings():
+        # Types in signatures and deprecations inside MLflow: nothing that its user could act on here.
+        warnings.simplefilter("ignore")
+        yield

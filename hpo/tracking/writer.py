@@ -10,7 +10,8 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from hpo.errors import StudyFailed
+from hpo.errors import StudyFailed, redact
 from hpo.tracking.store import quiet
 from hpo.trial import State, StopReason, Trial
 
@@ -124,9 +125,9 @@ class Tracker:
         run_id = self.run_id(STUDY)
         profile = json.dumps({f"n_{part}": rows for part, rows in data.n_samples.items()})
         dataset = Dataset(data.name, data.digest, "code", json.dumps({"source": data.source}), profile=profile)
-        self._attempt(
-            lambda: self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
-        )
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])]
+        with _store_errors():
+            self._attempt(lambda: self._client.log_inputs(run_id, inputs))
         return run_id
 
     def start_trial(self, number: int, params: Mapping[str, object]) -> None:
@@ -210,7 +211,7 @@ class Tracker:
         self.flush()
         backend = f"tensorflow=={tensorflow.__version__}"
         keras.config.disable_interactive_logging()  # MLflow tries the model on its example
-        with quiet():
+        with quiet(), _store_errors():
             mlflow.set_experiment(experiment_id=self.experiment_id)
             info = Model.log(
                 artifact_path=None,
@@ -239,7 +240,8 @@ class Tracker:
 
     def _raise(self) -> None:
         if self._error is not None:
-            raise StudyFailed(f"the tracking store no longer takes records: {self._error}") from self._error
+            said = redact(str(self._error))
+            raise StudyFailed(f"the tracking store no longer takes records: {said}") from self._error
 
     def _deliver(self) -> None:
         due = time.monotonic() + FLUSH_SECONDS
@@ -299,13 +301,20 @@ class Tracker:
     def _attempt(self, call: Any) -> Any:
         for attempt in range(ATTEMPTS):
             try:
-                with quiet():
-                    return call()
+                return call()
             except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError):
                 if attempt + 1 == ATTEMPTS:
                     raise
                 time.sleep(2.0**attempt)
         return None
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise StudyFailed(f"the tracking store does not take records: {redact(str(error))}") from error
 
 
 class _KerasFlavor:

@@ -87,11 +87,28 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "a target of another kind": (["dataset=digits", "strategy._target_=hpo.resampling.Holdout"], "strategy", "option"),
     "a bracket left open": (["limits.n_trials=[1"], "override", "key=value"),
     "a store that does not answer": (["dataset=digits", "tracking.uri=http://127.0.0.1:9"], "tracking.uri", "answers"),
-    "a database that does not answer": (
+    "a database without its driver": (
         ["dataset=digits", "tracking.uri=postgresql+psycopg2://u:secret@127.0.0.1:9/db"],
         "tracking.uri",
-        "answers",
+        "pip install psycopg2-binary",
     ),
+    "an address without an @": (
+        ["dataset=digits", "tracking.uri=http://u:secret@127.0.0.1:x"],
+        "tracking.uri",
+        "answer",
+    ),
+    "an address left open": (["dataset=digits", "tracking.uri=http://[bad"], "tracking.uri", "answers"),
+    "an address with a slash too few": (["dataset=digits", "tracking.uri=sqlite://x.db"], "tracking.uri", "answers"),
+    "a misspelt key with a password": (
+        ["tracking.urii=postgresql://u:secret@h/db?password=secret"],
+        "tracking.urii",
+        "tracking.uri=",
+    ),
+    "no shape": (["dataset=digits", "model.image_shape=28"], "model.image_shape", "height, width"),
+    "text in a shape": (["dataset=digits", "'model.image_shape=[a,b,1]'".strip("'")], "model.image_shape", "height"),
+    "no batch": (["dataset=digits", "model.batch_size=0"], "model.batch_size", "at least 1"),
+    "the last epoch of restored weights": (["dataset=digits", "objective.epoch=last"], "objective.epoch", "best"),
+    "a fallback that is not there": (["dataset.fallback=digit"], "dataset", "digits"),
     "a store of no kind": (["dataset=digits", "tracking.uri=ftp://x"], "tracking.uri", "sqlite:///"),
     "a store that is no database": (["dataset=digits", "tracking.uri=sqlite:///broken.db"], "tracking.uri", "answers"),
     "a folder that cannot be": (

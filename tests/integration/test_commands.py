@@ -83,12 +83,15 @@ def test_several_seeds_run_one_after_another(
     studies = tracking.list_studies(client, experiment)
     assert sorted(s.tags["hpo.seed"] for s in studies) == ["0", "1"]
     assert {s.state for s in studies} == {"finished"}
-    left = {p.name for p in workdir.iterdir()} - {"hpo_runs", "multirun.yaml"}
-    assert not left
+    assert [p.name for p in workdir.iterdir()] == ["hpo_runs"]
 
 
 def test_a_model_and_a_space_of_one_s_own_need_one_function_and_two_files(
-    hpo: Callable[..., int], workdir: Path, read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    hpo: Callable[..., int],
+    workdir: Path,
+    read: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (workdir / "my_models.py").write_text(
         "import keras\n\n\n"
@@ -118,6 +121,28 @@ def test_a_model_and_a_space_of_one_s_own_need_one_function_and_two_files(
     _, study, trials = read()
     assert (study.tags["hpo.model"], study.tags["hpo.dataset"]) == ("my_mlp", "digits")
     assert trials[0].params == {"units": "8", "batch_size": "32"}
+    capsys.readouterr()
+    assert hpo("best", study.name, "--config-dir", "my_conf") == 0
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("python -m hpo ")]
+    assert hpo(*shlex.split(command)[3:], "limits.n_trials=1", "study=again") == 0
+    assert read("again")[2][0].params == next(t.params for t in trials if str(t.number) == study.tags["hpo.best_trial"])
+
+
+def test_reading_an_experiment_that_is_not_there_makes_none(
+    hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hpo("list", "tracking.experiment=typo") == 2
+    assert "tracking.experiment" in capsys.readouterr().err
+    client, _ = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "prepared", workdir, create=False)
+    assert client.get_experiment_by_name("typo") is None
+
+
+def test_the_fallback_that_is_shipped_may_be_stated(
+    hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any]
+) -> None:
+    without_dataset = [o for o in small if not o.startswith("dataset")]
+    assert hpo(*without_dataset, "dataset.fallback=digits", "limits.n_trials=1", "max_epochs=1") == 0
+    assert read()[1].tags["hpo.dataset"] == "digits"
 
 
 @pytest.mark.parametrize("command", [["list"], ["best", "none"], ["ui"]])

@@ -14,8 +14,8 @@ from hpo.trial import State
 LONG = ("dataset=digits", "max_epochs=200", "early_stopping.patience=null", "study=mine")
 
 
-def start(workdir: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "hpo", *LONG]
+def start(workdir: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-u", "-m", "hpo", *LONG, *overrides]
     with (workdir / "log").open("w") as log:
         return subprocess.Popen(command, cwd=workdir, stdout=log, stderr=log, text=True, env={**os.environ})
 
@@ -52,14 +52,21 @@ def test_once_closes_the_trial_and_prints_the_summary(workdir: Path, read: Calla
 
 
 def test_twice_ends_at_once(workdir: Path, read: Callable[..., Any]) -> None:
-    process = start(workdir)
+    # One batch of all images lasts, so that the first Ctrl-C finds no end of a batch before the second.
+    process = start(workdir, "model.batch_size=2000", "search_space.batch_size={choices: [2000], grid: null}")
     wait_for_training(read)
     process.send_signal(signal.SIGINT)
+    for _ in range(1000):
+        if "stopping:" in (workdir / "log").read_text():
+            break
+        time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
     assert process.wait(30) == 130
     assert time.monotonic() - started < 10
-    assert "Traceback" not in (workdir / "log").read_text()
+    shown = (workdir / "log").read_text()
+    assert "Traceback" not in shown
+    assert "python -m hpo ui" not in shown  # no summary
     client, study, (trial,) = read("mine")
     assert study.state == "interrupted"
     assert [client.get_run(run).info.status for run in (study.run_id, trial.run_id)] == ["KILLED", "KILLED"]

@@ -44,7 +44,7 @@ def test_version_is_the_package_s_own(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_command_line_that_trains_again_spells_every_value_so_that_hydra_reads_it_back() -> None:
-    params = {"a": 1, "b": 1e-05, "c": "relu", "d": True, "e": None, "f": "two words", "g": "true", "h": 0.1 + 0.2}
+    params = {"a": 1, "b": 1e-05, "c": "relu", "d": True, "e": None, "f": "it's two", "g": "True", "h": 0.1 + 0.2}
     command = best_command(["seed=3", "model.a=9", "dataset=digits"], params, {"a": 9, "c": "x"})
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "hpo"]

@@ -1,12 +1,28 @@
 import pickle
 
-from hpo.errors import ConfigError, HpoError, InputError, SearchStopped, StudyFailed
+import pytest
+
+from hpo.errors import ConfigError, HpoError, InputError, SearchStopped, StudyFailed, redact
 
 
 def test_a_message_names_key_value_expectation_and_fix() -> None:
     text = str(ConfigError("limits.n_trials", 0, "at least 1", "limits.n_trials=20"))
     for part in ("limits.n_trials", "0", "at least 1", "limits.n_trials=20"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://u:pa/ss@word@h/db", "postgresql://u:***@h/db"),
+        ("error at http://u:secret@h:5000 again", "error at http://u:***@h:5000 again"),
+        ("postgresql://h/db?user=u&password=secret&x=1", "postgresql://h/db?user=u&password=***&x=1"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("sqlite:///hpo_runs/mlflow.db", "sqlite:///hpo_runs/mlflow.db"),
+    ],
+)
+def test_passwords_are_never_shown(text: str, shown: str) -> None:
+    assert redact(text) == shown
 
 
 def test_errors_survive_the_way_between_processes() -> None:

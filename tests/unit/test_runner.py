@@ -10,7 +10,7 @@ import pytest
 import toy
 from mlflow.entities import Run
 
-from hpo import tracking
+from hpo import plots, tracking
 from hpo.errors import StudyFailed
 from hpo.evaluation import Evaluator
 from hpo.executors.inline import InlineExecutor
@@ -132,8 +132,11 @@ def test_a_study_ends_when_the_space_is_exhausted(run: Callable[..., Any]) -> No
 
 
 def test_only_what_defines_a_study_becomes_a_param_and_no_secret_is_kept(run: Callable[..., Any]) -> None:
-    _, _, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1))
+    _, client, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1))
     parent = study_run(runs)
+    assert "secret" not in str(parent.data.tags)
+    for name in ("config.yaml", "fingerprint.json", "search_space.yaml", "trials.csv", "best.json"):
+        assert "secret" not in Path(client.download_artifacts(parent.info.run_id, name)).read_text()
     assert parent.data.params == {"model._target_": "toy.CurveModel", "seed": "0"}
     assert parent.data.tags["hpo.limits.n_trials"] == "1"
     (data,) = parent.inputs.dataset_inputs
@@ -221,6 +224,27 @@ def test_ctrl_c_closes_the_running_trial_and_keeps_what_was_done(run: Callable[.
     assert result.test is None
     assert (study_run(runs).info.status, study_run(runs).data.tags["hpo.state"]) == ("KILLED", "interrupted")
     assert [r.info.status for r in trial_runs(runs)] == ["FINISHED", "KILLED"]
+
+
+def test_a_plot_that_fails_costs_a_warning_and_not_the_study(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("no ink")
+
+    monkeypatch.setattr(plots, "draw", fail)
+    result, _, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1))
+    assert "no ink" in result.problems[0]
+    parent = study_run(runs)
+    assert parent.info.status == "FINISHED"
+    assert "no ink" in parent.data.tags["hpo.problems"]
+    assert parent.data.metrics["test_loss"] == result.test.metrics["loss"]
+
+
+def test_epochs_of_interrupted_trials_are_counted(run: Callable[..., Any]) -> None:
+    result, _, runs = run(Listed([{"x": 0.5, "kind": "good"}] * 3), Limits(max_epochs_total=4))
+    assert [t.epochs_run for t in result.trials] == [3, 1]
+    assert study_run(runs).data.metrics["epochs_total"] == 4
 
 
 def test_a_strategy_that_breaks_leaves_a_closed_study(run: Callable[..., Any], workdir: Path) -> None:

@@ -32,6 +32,16 @@ def test_a_child_is_active_only_under_its_parents_values() -> None:
     }
 
 
+def test_a_condition_on_a_float_may_be_written_as_a_whole_number() -> None:
+    config = {
+        "d": {"type": "float", "low": 0, "high": 2, "step": 0.5},
+        "n": {"type": "int", "low": 1, "high": 3, "when": {"d": [0, 1]}},
+    }
+    space = SearchSpace.from_config(config)
+    assert space.is_active("n", {"d": 1.0})
+    assert not space.is_active("n", {"d": 0.5})
+
+
 def test_a_grid_visits_every_active_combination_once() -> None:
     points = list(SearchSpace.from_config(CONDITIONAL).grid())
     # adam; sgd with momentum 0.5; sgd with momentum 0.9 and two values of nesterov; each with two numbers of layers
