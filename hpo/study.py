@@ -30,7 +30,7 @@ from hpo.resampling import Resampling
 from hpo.strategies.base import Search, Strategy
 from hpo.trial import derive_seed
 
-# What may change while a study goes on; everything else defines it.
+# What may change while a study goes on; everything else defines it. (The start-up trials follow from a limit.)
 MUTABLE = ("limits", "executor", "tracking", "study")
 _VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
 

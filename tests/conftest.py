@@ -40,6 +40,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
     monkeypatch.setattr(sys, "argv", ["hpo"])
+    # One number of threads for all studies of this process, as TensorFlow has it.
+    monkeypatch.setattr("hpo.executors.inline.usable_cores", lambda: 1)
 
 
 @pytest.fixture

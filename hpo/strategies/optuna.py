@@ -32,8 +32,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 class OptunaStrategy(AskTellStrategy[optuna.Trial]):
     """Searches with an Optuna sampler and stops trials early with an Optuna pruner.
 
-    The sampler is made anew for every trial, seeded with the study's stream and the trial's number, so that a search
-    told its finished trials goes on exactly as if it had never stopped.
+    The sampler is made anew for every trial, seeded with the study's stream and the number of the asking, so that a
+    search which is told its finished trials goes on as it would have.
 
     Args:
         sampler: a partial of an Optuna sampler class that takes a ``seed``, which is added. An ``n_startup_trials`` of
