@@ -326,11 +326,11 @@ def _best(arguments: list[str]) -> int:
 
 
 def best_command(overrides: list[str], params: dict[str, ParamValue], model: dict[str, Any]) -> str:
-    """A command line whose first trial has ``params``, everything else as it was."""
+    """A command line whose only trial has ``params``, everything else as it was."""
     settings = {f"model.{name}" for name in params}
-    kept = [o for o in overrides if o.lstrip("+").split("=")[0] not in settings]
+    kept = [o for o in overrides if o.lstrip("+").split("=")[0] not in settings and not o.startswith("limits.")]
     chosen = [f"{'' if name in model else '+'}model.{name}={_spell(value)}" for name, value in params.items()]
-    return " ".join(["python -m hpo", *map(shlex.quote, [*kept, *chosen])])
+    return " ".join(["python -m hpo", *map(shlex.quote, [*kept, *chosen, "limits.n_trials=1"])])
 
 
 # Hydra reads these as values of other types.

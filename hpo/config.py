@@ -96,6 +96,7 @@ class Conf:
     max_epochs: int = 10
 
 
+_FREE = ("model", "dataset", "strategy", "resampling", "executor")  # mappings that only their target checks
 GROUPS = ("model", "dataset", "search_space", "strategy", "resampling", "executor", "tracking")
 
 
@@ -315,6 +316,12 @@ def _known_keys() -> list[str]:
 
 def _unknown_key(key: str, value: str) -> ConfigError:
     parent, _, name = key.rpartition(".")
+    if "@" in key:
+        expected = "`# @package _global_` as the very first line of the YAML file that says `override /…`"
+        return ConfigError(key, "overridden by a file of its own package", expected, "move that line to the top")
+    if parent and key.partition(".")[0] in _FREE:
+        expected = f"a key of {key.partition('.')[0]}, as --cfg job shows them"
+        return ConfigError(key, value, expected, f"mend its spelling, or +{key}={value} adds it")
     known = _known_keys()
     if key.startswith("search_space.") and key.count(".") >= 2:
         known = [f"{parent}.{name}" for name in ParamConf.__dataclass_fields__]

@@ -17,7 +17,7 @@ from rich.text import Text
 from hpo.errors import redact
 from hpo.runner import End, Result
 from hpo.study import Study
-from hpo.tracking import StudyRecord, TrialRecord
+from hpo.tracking import StudyRecord, TrialRecord, absolute
 from hpo.trial import Limits, Params, ParamValue, State, Trial
 
 N_TOP = 5
@@ -213,7 +213,10 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
             count = sum(trial.error == reason for trial in result.trials if trial.state is State.FAIL)
             console.print(f"  [red]{count} × {escape(str(reason))}[/]", highlight=False)
     if best is None:
-        console.print("[bold red]no trial was completed[/]: see the errors above, or raise limits.timeout_seconds")
+        if result.end is End.INTERRUPTED:
+            console.print("it was stopped before a trial was complete")
+        else:
+            console.print("[bold red]no trial was completed[/]: see the errors above, or raise limits.timeout_seconds")
         _print_next_steps(console, result, uri, tracking_overrides)
         return
     console.print(_top_table(result))
@@ -248,8 +251,9 @@ def _print_next_steps(console: Console, result: Result, uri: str, overrides: str
     if result.best is not None:
         steps.append(("the best params, to train again", f"python -m hpo best {result.study.name}{overrides}"))
     if result.model_uri:
-        store = redact(uri)
-        load = f'mlflow.set_tracking_uri("{store}"); model = mlflow.pyfunc.load_model("{result.model_uri}")'
+        store = redact(absolute(uri))
+        load = f'import mlflow; mlflow.set_tracking_uri("{store}"); '
+        load += f'model = mlflow.pyfunc.load_model("{result.model_uri}"); model.predict(model.input_example)'
         serve = f"mlflow models serve -m {result.model_uri} --env-manager local --port 5001"
         steps += [("the best model, in Python", load), ("and as a server", f"MLFLOW_TRACKING_URI={store} {serve}")]
     console.print()
@@ -291,7 +295,9 @@ def print_best(console: Console, study: StudyRecord, trial: TrialRecord, command
         console.print(f"test: {scores}", highlight=False)
     for name, value in trial.params.items():
         console.print(f"  {name} = {value}", highlight=False)
-    console.print("\nthe same configuration as the first trial of a study:", highlight=False)
+    console.print(
+        "\nthis trains just these params again; raise limits.n_trials to search on from them:", highlight=False
+    )
     # Never wrapped, so that it can be copied whole.
     print(command)
     if uri := study.tags.get("hpo.best_model_uri"):

@@ -104,6 +104,8 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
         "tracking.urii",
         "tracking.uri=",
     ),
+    "a key that the model's YAML lacks": (["model.droput=0.5"], "model.droput", "spelling"),
+    "a package line that is not the first": (["--config-dir=mine", "model=late"], "dataset@model", "first line"),
     "no shape": (["dataset=digits", "model.image_shape=28"], "model.image_shape", "height, width"),
     "text in a shape": (["dataset=digits", "'model.image_shape=[a,b,1]'".strip("'")], "model.image_shape", "height"),
     "no batch": (["dataset=digits", "model.batch_size=0"], "model.batch_size", "at least 1"),
@@ -133,6 +135,7 @@ def in_the_way(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in (
         ("mine/search_space/wide", "width: {type: int, low: 1, high: 2}\n"),
         ("mine/model/broken", f"# @package _global_\n{defaults}\nmodel: {{_target_: broken_model.build}}\n"),
+        ("mine/model/late", f"# mine\n# @package _global_\n{defaults}\nmodel: {{_target_: broken_model.build}}\n"),
         ("taken/search_space/mnist_cnn", "filters: {type: int, low: 1, high: 2}\n"),
     ):
         path = workdir / f"{name}.yaml"

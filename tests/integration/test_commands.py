@@ -48,7 +48,7 @@ def test_the_end_of_a_study_says_what_to_do_next(
         "test (360 digits samples, scored once)",
         "python -m hpo ui",
         "python -m hpo best mine",
-        f'mlflow.pyfunc.load_model("{study.tags["hpo.best_model_uri"]}")',
+        f'mlflow.pyfunc.load_model("{study.tags["hpo.best_model_uri"]}"); model.predict',
         "mlflow models serve",
     ):
         assert text in shown
