@@ -1,7 +1,9 @@
 """Commands that people type, on small real studies."""
 
 import json
+import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import pytest
 
 from hpo import tracking
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_list_and_best_show_a_study_and_how_to_train_its_winner_again(
@@ -117,6 +121,7 @@ def test_a_model_and_a_space_of_one_s_own_need_one_function_and_two_files(
         (workdir / "my_conf" / group).mkdir(parents=True)
         (workdir / "my_conf" / group / "my_mlp.yaml").write_text(text)
     monkeypatch.syspath_prepend(workdir)
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
     assert hpo("--config-dir", "my_conf", "model=my_mlp", "limits.n_trials=2", "max_epochs=2") == 0
     _, study, trials = read()
     assert (study.tags["hpo.model"], study.tags["hpo.dataset"]) == ("my_mlp", "digits")
@@ -126,6 +131,27 @@ def test_a_model_and_a_space_of_one_s_own_need_one_function_and_two_files(
     (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("python -m hpo ")]
     assert hpo(*shlex.split(command)[3:], "limits.n_trials=1", "study=again") == 0
     assert read("again")[2][0].params == next(t.params for t in trials if str(t.number) == study.tags["hpo.best_trial"])
+
+
+def test_the_readme_s_own_model_runs_as_written(
+    hpo: Callable[..., int], workdir: Path, read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = (ROOT / "README.md").read_text().partition("## A model of your own")[2].partition("\n## ")[0]
+    files = re.findall(r"^`(my_[\w/.]+)`[^\n]*\n\n```\w+\n(.*?)```$", section, re.DOTALL | re.MULTILINE)
+    assert [name for name, _ in files] == [
+        "my_models.py",
+        "my_conf/model/my_mlp.yaml",
+        "my_conf/search_space/my_mlp.yaml",
+    ]
+    for name, text in files:
+        path = workdir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (command,) = re.findall(r"`python -m hpo (--config-dir my_conf model=my_mlp)`", section)
+    monkeypatch.syspath_prepend(workdir)
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+    assert hpo(*command.split(), "limits.n_trials=2", "max_epochs=3") == 0
+    assert read()[1].metrics["test_accuracy"] > 0.5
 
 
 def test_reading_an_experiment_that_is_not_there_makes_none(
