@@ -148,6 +148,8 @@ def _run(arguments: list[str]) -> int:
         if codes[-1] == INTERRUPTED:
             raise KeyboardInterrupt
 
+    if not any(a.startswith("-") and a.partition("=")[0] not in ("--config-dir", "-cd") for a in arguments):
+        arguments = ["--run", *arguments]  # else Hydra composes everything twice, to learn the mode from the config
     before = sys.argv
     sys.argv = [before[0], *arguments]
     sweep_dir = tempfile.TemporaryDirectory(prefix="hpo-")
