@@ -246,10 +246,8 @@ class Runner:
             return on_rung(Measurement(fold * self._study.definition.max_epochs + epoch, value))
 
     def poll(self) -> Decision:
-        """Whether a running trial may train its next batch; epochs in flight do not count."""
-        limits = self._study.definition.limits
-        if limits.timeout_seconds is not None and time.monotonic() - self._started >= limits.timeout_seconds:
-            self._stop(End.TIMEOUT)
+        """Whether a running trial may train its next batch."""
+        self._check_running_limits()
         return Decision.CONTINUE if self._end is None else Decision.INTERRUPT
 
     def _account(self, trial: Trial) -> None:
