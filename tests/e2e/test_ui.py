@@ -43,7 +43,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def server(workdir: Path) -> Iterator[str]:
+def server(hpo: Callable[..., int], workdir: Path) -> Iterator[str]:
+    # First a study: `hpo ui` makes no store and no experiment.
+    assert hpo("dataset=digits", "limits.n_trials=6", "max_epochs=8", "study=digits-cnn", "seed=3") == 0
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -74,10 +76,7 @@ def picture(browser: Any, folder: Path, name: str) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_the_ui_shows_the_study_its_trials_and_their_curves(
-    hpo: Callable[..., int], workdir: Path, server: str, browser: Any
-) -> None:
-    assert hpo("dataset=digits", "limits.n_trials=6", "max_epochs=8", "study=digits-cnn", "seed=3") == 0
+def test_the_ui_shows_the_study_its_trials_and_their_curves(workdir: Path, server: str, browser: Any) -> None:
     client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
     study = tracking.list_studies(client, experiment)[0]
     trials = tracking.load_trials(client, study)
