@@ -29,7 +29,12 @@ def serve(uri: str, workdir: Path) -> tuple[subprocess.Popen[bytes], str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{workdir}/hpo_runs/mlflow.db"}
+    # `mlflow models serve` looks for uvicorn on PATH, which an environment that is not activated lacks
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{workdir}/hpo_runs/mlflow.db",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with (workdir / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -71,7 +76,8 @@ def test_the_best_model_classifies_the_test_split_as_the_study_says(
         with urllib.request.urlopen(request, timeout=60) as answer:
             served = np.array(json.load(answer)["predictions"])
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
+        if process.poll() is None:
+            os.killpg(process.pid, 15)
+            process.wait(30)
     assert accuracy(served, data.y_test) == pytest.approx(said, abs=1e-6)
     assert re.fullmatch(r"models:/m-\w+", uri)
