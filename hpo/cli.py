@@ -45,6 +45,8 @@ _EXAMPLES = (
     ("python -m hpo -m dataset=digits strategy=optuna seed=0,1,2", "several studies, one after another"),
 )
 _COMMANDS_HELP = (
+    ("plan [OVERRIDE ...]", "what a study would do: space, trials, folds, fits, rungs; no training"),
+    ("strategies", "the ways of searching: library, what each can do, when to use it"),
     ("list", "the studies of a store"),
     ("best STUDY", "its best params, as a command that trains them again"),
     ("ui", "the MLflow UI on this machine, on the right store"),
@@ -81,7 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    commands: dict[str, Callable[[list[str]], int]] = {"run": _run, "list": _list, "best": _best, "ui": _ui}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "run": _run,
+        "plan": lambda rest: _run(rest, _plan_study),
+        "strategies": _strategies,
+        "list": _list,
+        "best": _best,
+        "ui": _ui,
+    }
     first = arguments[0] if arguments else ""
     if first == "run" and {"-h", "--help"} & set(arguments):
         arguments = arguments[1:]
@@ -114,11 +123,9 @@ def help_text() -> str:
         "",
         "groups, chosen with GROUP=OPTION:",
     ]
-    for group in configs.GROUPS:
+    for group in (*configs.GROUPS, "strategy/pruner"):
         for i, (name, description) in enumerate(configs.options(group).items()):
-            lines.append(f"  {group if i == 0 else '':<14}{name:<12}{description}")
-    for i, (name, description) in enumerate(configs.options("strategy/pruner").items()):
-        lines.append(f"  {'strategy/pruner' if i == 0 else '':<16}{name:<20}{description}")
+            lines.append(f"  {group if i == 0 else '':<16}{name:<20}{description}")
     lines += [
         "",
         "every other key is overridden with KEY=VALUE; --cfg job shows them all with their values:",
@@ -136,13 +143,14 @@ def help_text() -> str:
 # A study.
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], act: Callable[[DictConfig], int] | None = None) -> int:
+    """Have Hydra compose one config or, with ``-m``, several, and act on each: run it unless told otherwise."""
     configs.register()
     codes: list[int] = []
 
     def job(conf: DictConfig) -> None:
         try:
-            codes.append(_run_study(conf))
+            codes.append((act or _run_study)(conf))
         except HpoError as error:
             raise _Refused(error) from error
         if codes[-1] == INTERRUPTED:
@@ -175,6 +183,19 @@ class _Refused(BaseException):
 
 
 def _run_study(conf: DictConfig) -> int:
+    return _run_built(*_build(conf))
+
+
+def _plan_study(conf: DictConfig) -> int:
+    study, _ = _build(conf)
+    from hpo import terminal
+
+    terminal.print_plan(_console(), study)
+    return OK
+
+
+def _build(conf: DictConfig) -> tuple[Any, list[str]]:
+    """The study of a composed config, and the overrides that define it."""
     configs.check_shadowing()
     config = configs.plain(conf)
     definition = configs.Definition.of(config)
@@ -196,7 +217,7 @@ def _run_study(conf: DictConfig) -> int:
         names = studies.Names(names.model, fallback, names.strategy, names.resampling)
         overrides.append(f"dataset={fallback}")
         study = studies.build_study(config, definition, names, note)
-    return _run_built(study, overrides)
+    return study, overrides
 
 
 def _run_built(study: Any, overrides: list[str]) -> int:
@@ -290,6 +311,30 @@ def _list(arguments: list[str]) -> int:
     from hpo import terminal, tracking
 
     terminal.print_studies(_console(), tracking.list_studies(client, experiment_id))
+    return OK
+
+
+def _strategies(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m hpo strategies", description="The ways of searching.")
+    parser.add_argument("--markdown", action="store_true", help="as the table in the README")
+    parsed = parser.parse_args(arguments)
+    from hpo import study as studies
+    from hpo import terminal
+
+    configs.register()
+    GlobalHydra.instance().clear()
+    rows: list[tuple[str, Any, str]] = []
+    with hydra.initialize_config_dir(str(configs.resource_dir("conf")), version_base="1.3"):
+        for name, description in configs.options("strategy").items():
+            config = configs.plain(hydra.compose("config", overrides=[f"strategy={name}"]))
+            try:
+                rows.append((name, studies.strategy_tags(config), description))
+            except ConfigError as error:  # its library is not installed; the fix is the command that does it
+                rows.append((name, None, f"{description} (not installed: {error.fix})"))
+    if parsed.markdown:
+        print(terminal.strategies_markdown(rows))
+    else:
+        terminal.print_strategies(_console(), rows)
     return OK
 
 

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hpo.errors import ConfigError
 from hpo.space import SearchSpace
-from hpo.trial import EarlyStopping, Limits, Objective
+from hpo.trial import EarlyStopping, Limits, Objective, Params
 
 
 @dataclass
@@ -45,6 +45,7 @@ class ObjectiveConf:
     metric: str = MISSING
     direction: Optional[str] = None  # noqa: UP045
     epoch: str = "best"
+    others: dict[str, Optional[str]] = field(default_factory=dict)  # noqa: UP045
 
 
 @dataclass
@@ -92,6 +93,7 @@ class Conf:
     early_stopping: EarlyStoppingConf = field(default_factory=EarlyStoppingConf)
     limits: LimitsConf = field(default_factory=LimitsConf)
     study: Optional[str] = None  # noqa: UP045
+    enqueue: list[dict[str, Any]] = field(default_factory=list)
     seed: int = 0
     max_epochs: int = 10
 
@@ -151,6 +153,7 @@ class Definition:
     limits: Limits
     seed: int
     max_epochs: int
+    enqueue: tuple[Params, ...] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Definition:
@@ -180,7 +183,27 @@ class Definition:
             limits=Limits(**config["limits"]),
             seed=config["seed"],
             max_epochs=config["max_epochs"],
+            enqueue=tuple(_enqueued(space, f"enqueue[{i}]", params) for i, params in enumerate(config["enqueue"])),
         )
+
+
+def _enqueued(space: SearchSpace, key: str, params: Mapping[str, Any]) -> Params:
+    """A configuration to be tried first, if it lies in the space."""
+    if space.contains(params):
+        return dict(params)
+    unknown = [name for name in params if name not in space]
+    missing = [name for name in space if space.is_active(name, params) and name not in params]
+    wrong = [name for name in params if name in space and not space[name].contains(params[name])]
+    if unknown:
+        raise ConfigError(f"{key}.{unknown[0]}", params[unknown[0]], f"one of {', '.join(space)}", "leave it out")
+    if missing:
+        raise ConfigError(key, "incomplete", f"a value for {', '.join(missing)} as well", f"add {missing[0]}: …")
+    if wrong:
+        raise ConfigError(f"{key}.{wrong[0]}", params[wrong[0]], "a value inside the search space", "mend it")
+    idle = next(name for name in params if not space.is_active(name, params))
+    raise ConfigError(
+        f"{key}.{idle}", params[idle], f"nothing, since {dict(space[idle].when or {})} does not hold", "leave it out"
+    )
 
 
 def chosen(group: str) -> str:

@@ -7,13 +7,17 @@ traceback, and the search goes on.
 from __future__ import annotations
 
 import math
+import statistics
+import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.errors import ConfigError, InputError
+from hpo.errors import ConfigError, InputError, StudyFailed
 from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
 from hpo.resampling import Resampling, digest
 from hpo.trial import (
@@ -27,8 +31,15 @@ from hpo.trial import (
     ParamValue,
     State,
     StopReason,
+    canonical,
+    derive_seed,
     seed_for,
 )
+
+# What `objective.others` may name besides the model's metrics: weights, and wall seconds of training a fold and of
+# predicting one sample.
+COSTS = ("n_weights", "train_seconds", "predict_seconds")
+N_PREDICTIONS = 6
 
 
 @dataclass(frozen=True)
@@ -39,15 +50,18 @@ class FoldTask:
         params: the trial's params.
         fold: index of the fold.
         max_epochs: most epochs to train.
-        weights_path: where to save the weights, if the score deserves it; without the model's own ending.
+        weights_path: where to save the weights, if the score deserves it; without the model's own ending. None where
+            the winner will be refitted, so that no fold's weights are of use.
         save_above: the score to beat; None saves any finite one.
+        share: ``max_epochs`` over the study's own.
     """
 
     params: Params
     fold: int
     max_epochs: int
-    weights_path: Path
+    weights_path: Path | None = None
     save_above: float | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,9 @@ class Evaluator:
         self.early_stopping = early_stopping
         self.seed = seed
         self._dataset = dataset.with_images_of(model.image_shape) if model.image_shape else dataset
-        self._splits = resampling.splits(self._dataset.y, seed)
+        if model.takes_rows:
+            self._dataset = self._dataset.flat()
+        self._splits = resampling.splits(self._dataset.y, seed, self._dataset.groups)
         self._check_metrics()
 
     def _check_metrics(self) -> None:
@@ -114,10 +130,17 @@ class Evaluator:
                 "best, since early_stopping.restore_best_weights keeps another model than the one scored",
                 "objective.epoch=best or early_stopping.restore_best_weights=false",
             )
+        others = [("objective.others", name) for name in self.objective.others if name not in COSTS]
         for key, metric in (
             ("objective.metric", self.objective.metric),
             ("early_stopping.monitor", self.early_stopping.monitor),
+            *others,
         ):
+            if metric not in metrics and key == "objective.others":
+                allowed = ", ".join([*metrics, *COSTS])
+                raise ConfigError(
+                    key, metric, f"a metric that the model reports, or a cost: {allowed}", f"'~{key}.{metric}'"
+                )
             if metric not in metrics:
                 raise ConfigError(
                     key, metric, f"a metric that the model reports: {', '.join(metrics)}", f"{key}={metrics[-1]}"
@@ -134,10 +157,28 @@ class Evaluator:
         return len(self._splits)
 
     @property
+    def refits_winner(self) -> bool:
+        """Whether the winner is trained again on all training data, since no fold's model is the one to keep."""
+        return any(split.score is not None for split in self._splits)
+
+    @property
     def n_samples(self) -> dict[str, int]:
-        """Rows by part of the data: ``train``, ``validation`` (of the first fold) and ``test``."""
+        """Rows by part: ``train``, ``validation`` (scored) and ``stop`` of the first fold; ``test``."""
         split = self._splits[0]
-        return {"train": len(split.train), "validation": len(split.watch), "test": len(self._dataset.x_test)}
+        parts = {"train": len(split.train), "validation": len(split.watch if split.score is None else split.score)}
+        if split.score is not None:
+            parts["stop"] = len(split.watch)
+        return parts | {"test": len(self._dataset.x_test)}
+
+    @property
+    def row_splits(self) -> tuple[tuple[Array, Array], ...]:
+        """The rows that each fold sees in training, early stopping included, and the rows that it is scored on."""
+        return tuple(
+            (split.train, split.watch)
+            if split.score is None
+            else (np.sort(np.concatenate([split.train, split.watch])), split.score)
+            for split in self._splits
+        )
 
     @property
     def folds_digest(self) -> str:
@@ -147,73 +188,107 @@ class Evaluator:
     def evaluate_fold(self, task: FoldTask, control: Control) -> FoldResult:
         """Train ``task`` and score it; never raises for anything that the model or its training does."""
         seed = seed_for(self.seed, task.params, task.fold)
-        plan = FitPlan(task.max_epochs, seed, self.early_stopping)
-        log = FitLog()
+        plan = FitPlan(task.max_epochs, seed, self.early_stopping, task.share)
+        log = FitLog(max_epochs=task.max_epochs)
         error = trace = weights_path = None
         score: float | None = None
+        others: dict[str, float] = {}
         guarded = _Guard(control)
         try:
             fitted = self.model.fit(task.params, self.spec, self._fold_data(task.fold), plan, log, guarded)
             with log.phase("score"):
-                score = self._score(log, fitted, task.fold)
-                if score is not None and self.objective.better(score, task.save_above):
+                score, others = self._score(log, fitted, task.fold)
+                is_kept = score is not None and self.objective.better(score, task.save_above)
+                if is_kept and task.weights_path is not None:
                     path = task.weights_path.with_name(task.weights_path.name + self.model.weights_suffix)
                     fitted.save_weights(path)
                     weights_path = str(path)
         except Exception as caught:
             if guarded.raised is caught:
                 raise  # the driver's own failure is not the model's
-            score, log.stop_reason = None, _classify(caught)
+            score, others, log.stop_reason = None, {}, _classify(caught)
             error, trace = _one_line(caught), traceback.format_exc()
         error = error or log.problem
         return FoldResult(
             fold=task.fold,
             seed=seed,
             score=score,
-            outcome=self._outcome(log, task.max_epochs),
+            outcome=self._outcome(log),
             history={name: tuple(values) for name, values in log.history.items()},
             seconds=dict(log.seconds),
             n_weights=log.n_weights,
             error=error,
             traceback=trace,
             weights_path=weights_path,
+            others=others,
         )
 
     def _fold_data(self, fold: int) -> FoldData:
         split, x, y = self._splits[fold], self._dataset.x, self._dataset.y
         return FoldData(x[split.train], y[split.train], x[split.watch], y[split.watch])
 
-    def _score(self, log: FitLog, fitted: FittedModel, fold: int) -> float | None:
-        """The objective at the epoch that counts, or None where training did not end by itself."""
+    def _score(self, log: FitLog, fitted: FittedModel, fold: int) -> tuple[float | None, dict[str, float]]:
+        """The objective at the epoch that counts and its other metrics; None where training did not end by itself."""
         if log.stop_reason.state is not State.COMPLETE:
-            return None
+            return None, {}
+        wanted = [self.objective.metric, *(name for name in self.objective.others if name not in COSTS)]
         rows = self._splits[fold].score
         if rows is not None:
-            metrics = fitted.evaluate(self._dataset.x[rows], self._dataset.y[rows])
-            score = metrics[self.objective.metric.removeprefix("val_")]
+            reached = fitted.evaluate(self._dataset.x[rows], self._dataset.y[rows])
+            # `val_` is of the watched rows; a training metric stays the one of training.
+            metrics = {name: reached[name.removeprefix("val_")] for name in wanted}
         else:
-            curve = log.history[self.objective.metric]
             kept = log.best_epoch if self.objective.epoch == "best" else None
-            score = curve[-1 if kept is None else kept]
-        if math.isfinite(score):
-            return score
-        log.stop_reason = StopReason.DIVERGED
-        log.problem = f"{self.objective.metric} is not finite"
-        return None
+            metrics = {name: log.history[name][-1 if kept is None else kept] for name in wanted}
+        bad = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
+        if bad is not None:
+            log.stop_reason = StopReason.DIVERGED
+            log.problem = f"{bad} is not finite"
+            return None, {}
+        costs = self._costs(log, fitted)
+        return metrics[self.objective.metric], {name: (metrics | costs)[name] for name in self.objective.others}
 
-    def _outcome(self, log: FitLog, max_epochs: int) -> EarlyStoppingOutcome:
+    def _costs(self, log: FitLog, fitted: FittedModel) -> dict[str, float]:
+        costs: dict[str, float] = {"train_seconds": log.seconds.get("train", 0.0), "n_weights": log.n_weights or 0}
+        if "predict_seconds" in self.objective.others:
+            sample, timed = self._dataset.x[:1], []
+            for _ in range(N_PREDICTIONS):
+                started = time.perf_counter()
+                fitted.predict(sample)
+                timed.append(time.perf_counter() - started)
+            costs["predict_seconds"] = statistics.median(timed[1:])  # the first one compiles
+        return costs
+
+    def _outcome(self, log: FitLog) -> EarlyStoppingOutcome:
         return EarlyStoppingOutcome(
             monitor=self.early_stopping.monitor,
             patience=self.early_stopping.patience,
             min_delta=self.early_stopping.min_delta,
             epochs_run=log.epochs_run,
-            max_epochs=max_epochs,
+            max_epochs=log.max_epochs,
             stopped_epoch=log.stopped_epoch,
             best_epoch=log.best_epoch,
             best_value=log.best_value,
             restored_best_weights=log.restored_best_weights,
             stop_reason=log.stop_reason,
         )
+
+    def refit(self, params: Params, n_epochs: int) -> FittedModel:
+        """``params`` trained on all training data for ``n_epochs``: nothing is left to be watched or scored.
+
+        Raises:
+            StudyFailed: when training fails, which it did not on any fold.
+        """
+        stopping = replace(self.early_stopping, patience=None, restore_best_weights=False)
+        plan = FitPlan(n_epochs, derive_seed("refit", self.seed, canonical(params)), stopping)
+        log, data = FitLog(max_epochs=n_epochs), FoldData(self._dataset.x, self._dataset.y, None, None)
+        try:
+            fitted = self.model.fit(params, self.spec, data, plan, log, _Undisturbed())
+        except Exception as error:  # as in a fold: a library may raise anything
+            raise StudyFailed(f"the winner could not be refitted: {_one_line(error)}") from error
+        if log.stop_reason.state is not State.COMPLETE:
+            raise StudyFailed(f"the winner could not be refitted: {log.problem or log.stop_reason.value}")
+        return fitted
 
     def restore(self, params: Params, weights_path: Path) -> FittedModel:
         """The model that was trained with ``params`` and saved to ``weights_path``."""
@@ -227,6 +302,16 @@ class Evaluator:
         """Two training samples, for the logged model's signature."""
         rows: Array = self._dataset.x[:2]
         return rows
+
+
+class _Undisturbed:
+    """The control of a training that nobody watches."""
+
+    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+        return Decision.CONTINUE
+
+    def poll(self) -> Decision:
+        return Decision.CONTINUE
 
 
 class _Guard:

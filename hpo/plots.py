@@ -164,12 +164,7 @@ def _height(parameter: Parameter, value: ParamValue) -> float:
     if isinstance(parameter, Categorical):
         return (parameter.choices.index(value) + 0.5) / len(parameter.choices)
     assert isinstance(parameter, Numeric)
-    low, high, at = parameter.low, parameter.high, float(str(value))
-    if low == high:
-        return 0.5
-    if parameter.log:
-        low, high, at = math.log(low), math.log(high), math.log(at)
-    return float((at - low) / (high - low))
+    return parameter.place(float(str(value)))
 
 
 def _ticks(parameter: Parameter) -> Sequence[ParamValue]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -20,9 +19,26 @@ import yaml
 
 from hpo.errors import SearchStopped, StudyFailed
 from hpo.evaluation import FoldTask, TestScore
+from hpo.models.base import FittedModel
 from hpo.study import MUTABLE, Study
+from hpo.tables import mean_curves, trials_csv, write_history
 from hpo.tracking import STUDY, DatasetRecord, Tracker
-from hpo.trial import Decision, FoldResult, Measurement, OnRung, Params, Proposal, State, Trial, canonical
+from hpo.trial import (
+    Decision,
+    FoldResult,
+    Measurement,
+    OnRung,
+    Params,
+    Proposal,
+    State,
+    StopReason,
+    Trial,
+    canonical,
+    pareto_front,
+)
+
+# With more folds than this, their curves and scores are in history.parquet and the outcomes only.
+MAX_FOLD_CURVES = 20
 
 
 class End(StrEnum):
@@ -80,6 +96,11 @@ class Result:
         sign = -1 if self.study.definition.objective.direction == "maximize" else 1
         return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
+    @property
+    def front(self) -> list[Trial]:
+        """With several objectives the trials that no other one dominates."""
+        return pareto_front(self.trials, self.study.definition.objective)
+
 
 class Runner:
     """Runs one study to its end.
@@ -92,12 +113,14 @@ class Runner:
     def __init__(
         self, study: Study, tracker: Tracker, view: View, output_path: Path, overrides: Sequence[str] = ()
     ) -> None:
-        self._study, self._tracker, self._view = study, tracker, view
+        self.study = study
+        self._tracker, self._view = tracker, view
         self._overrides = list(overrides)
         self._folder = output_path / "studies" / study.name
         self._lock = threading.RLock()
         self._started = time.monotonic()
         self._trials: list[Trial] = []
+        self._open: dict[int, RunningTrial] = {}
         self._next_number = 0
         self._best: Trial | None = None
         self._epochs_total = 0
@@ -110,7 +133,7 @@ class Runner:
         Raises:
             StudyFailed: when the tracking store refuses writes; what was recorded stays.
         """
-        study = self._study
+        study = self.study
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             run_id = self._record_start()
@@ -119,9 +142,9 @@ class Runner:
             study.executor.start(lambda: study.evaluator)
             try:
                 with self._interrupts():
-                    study.strategy.search(study.search, self.evaluate)
-            except SearchStopped:
-                pass
+                    with suppress(SearchStopped):
+                        study.strategy.search(study.search, _Evaluate(self))
+                    self._close_open_trials()
             finally:
                 study.executor.stop()
             return self._finish(run_id)
@@ -129,35 +152,57 @@ class Runner:
             self._abandon(End.INTERRUPTED if isinstance(error, KeyboardInterrupt) else End.ERROR)
             raise
 
-    def evaluate(self, proposal: Proposal, on_rung: OnRung | None = None) -> Trial:
-        """Train and record one proposal on all folds; see :class:`hpo.strategies.base.Evaluate`."""
+    def open(self, params: Params) -> RunningTrial:
+        """Begin a trial; see :meth:`hpo.strategies.base.Evaluate.open`."""
         with self._lock:
             self._check_limits()
-            number, self._next_number = self._next_number, self._next_number + 1
-            self._tracker.start_trial(number, proposal.params)
-            self._view.trial_started(number, proposal.params)
-        started = time.monotonic()
-        max_epochs = min(proposal.max_epochs or self._study.definition.max_epochs, self._study.definition.max_epochs)
-        folds: list[FoldResult] = []
-        for fold in range(self._study.evaluator.n_folds):
-            best = self._best.value if self._best else None
-            task = FoldTask(proposal.params, fold, max_epochs, self._folder / f"trial-{number:04d}", best)
-            folds.append(self._study.executor.run(task, _Control(self, number, fold, on_rung)))
-            if folds[-1].outcome.stop_reason.state is not State.COMPLETE:
-                break
-        trial = Trial(number, dict(proposal.params), tuple(folds), time.monotonic() - started)
-        with self._lock:
-            self._account(trial)
-        if trial.state is State.WAITING:
-            raise SearchStopped
+            trial = RunningTrial(self, self._next_number, params)
+            self._next_number += 1
+            self._open[trial.number] = trial
+            self._tracker.start_trial(trial.number, params)
+            self._view.trial_started(trial.number, params)
         return trial
+
+    def train_fold(self, task: FoldTask, number: int, n_recorded: int, on_rung: OnRung | None) -> FoldResult:
+        """Have one fold trained; its first ``n_recorded`` epochs are in the record already."""
+        if self.study.evaluator.refits_winner:
+            task = replace(task, weights_path=None)
+        else:
+            best = self._best.value if self._best else None
+            task = replace(task, weights_path=self._folder / f"trial-{number:04d}", save_above=best)
+        return self.study.executor.run(task, _Control(self, number, task.fold, n_recorded, on_rung))
+
+    def record_score(self, number: int, result: FoldResult, budget: int) -> None:
+        """Record what a fold scored, at the budget that it had."""
+        n_folds = self.study.evaluator.n_folds
+        if result.score is not None and 1 < n_folds <= MAX_FOLD_CURVES:
+            self._tracker.log_metrics(number, {f"fold_{result.fold}/score": result.score}, budget)
+
+    def close(self, trial: Trial) -> None:
+        """Count and record a trial that has ended."""
+        with self._lock:
+            self._open.pop(trial.number, None)
+            self._account(trial)
+
+    def abandon(self, number: int) -> None:
+        """Close a trial of which nothing was trained."""
+        with self._lock:
+            self._open.pop(number, None)
+            self._tracker.close_running_trials([number])
+
+    def _close_open_trials(self) -> None:
+        """End the trials that wait for a larger budget: dropped where the search is over, else to be run again."""
+        for trial in list(self._open.values()):
+            if self._end in (None, End.N_TRIALS) and len(trial.trial.folds) == self.study.evaluator.n_folds:
+                trial.close(dropped=True)
+            else:
+                trial.interrupt()
 
     # Limits and interrupts.
 
     def _check_limits(self) -> None:
-        limits = self._study.definition.limits
-        finished = sum(trial.state.is_finished for trial in self._trials)
-        if limits.n_trials is not None and finished >= limits.n_trials:
+        limits = self.study.definition.limits
+        if limits.n_trials is not None and self._next_number >= limits.n_trials:
             self._stop(End.N_TRIALS)
         if limits.max_consecutive_failures is not None and self._failures_in_a_row >= limits.max_consecutive_failures:
             self._stop(End.FAILURES)
@@ -167,7 +212,7 @@ class Runner:
 
     def _check_running_limits(self) -> None:
         """The limits that also cut running trials short."""
-        limits = self._study.definition.limits
+        limits = self.study.definition.limits
         if limits.timeout_seconds is not None and time.monotonic() - self._started >= limits.timeout_seconds:
             self._stop(End.TIMEOUT)
         if limits.max_epochs_total is not None and self._epochs_total >= limits.max_epochs_total:
@@ -199,7 +244,7 @@ class Runner:
     # The record.
 
     def _record_start(self) -> str:
-        study, tracker = self._study, self._tracker
+        study, tracker = self.study, self._tracker
         tags = {
             "hpo.strategy": study.names.strategy,
             "hpo.model": study.names.model,
@@ -212,6 +257,9 @@ class Runner:
             "hpo.data_digest": study.dataset.digest,
             "hpo.folds_digest": study.evaluator.folds_digest,
             "hpo.objective": f"{study.definition.objective.direction} {study.definition.objective.metric}",
+            **{f"hpo.objective.{name}": way for name, way in study.definition.objective.others.items()},
+            "hpo.n_folds": study.evaluator.n_folds,
+            "hpo.backend": study.strategy.tags.backend,
             "hpo.threads_per_trial": study.executor.threads_per_trial,
             **{f"hpo.limits.{name}": value for name, value in asdict(study.definition.limits).items()},
         }
@@ -228,22 +276,28 @@ class Runner:
         tracker.log_text(STUDY, json.dumps(study.identity, indent=2, default=str), "fingerprint.json")
         return run_id
 
-    def on_epoch(
-        self, number: int, fold: int, epoch: int, logs: Mapping[str, float], on_rung: OnRung | None
-    ) -> Decision:
+    def on_epoch(self, epoch: int, logs: Mapping[str, float], control: _Control) -> Decision:
         """Record one epoch of a running trial, and decide whether it goes on."""
         with self._lock:
             self._epochs_total += 1
-            prefix = f"fold_{fold}/" if self._study.evaluator.n_folds > 1 else ""
-            self._tracker.log_metrics(number, {prefix + name: value for name, value in logs.items()}, epoch)
-            self._view.epoch_ended(number, fold, epoch, logs)
+            if epoch >= control.n_recorded:
+                self._tracker.log_metrics(control.number, self._curves(control.fold, logs), epoch)
+            self._view.epoch_ended(control.number, control.fold, epoch, logs)
             self._check_running_limits()
             if self._end is not None:
                 return Decision.INTERRUPT
-            value = logs.get(self._study.definition.objective.metric)
-            if on_rung is None or value is None:
+            value = logs.get(self.study.definition.objective.metric)
+            if control.on_rung is None or value is None:
                 return Decision.CONTINUE
-            return on_rung(Measurement(fold * self._study.definition.max_epochs + epoch, value))
+            return control.on_rung(Measurement(control.fold, epoch, value))
+
+    def _curves(self, fold: int, logs: Mapping[str, float]) -> dict[str, float]:
+        """What of an epoch is recorded at once: with folds only the watched metrics; means follow at the end."""
+        n_folds, definition = self.study.evaluator.n_folds, self.study.definition
+        if n_folds == 1:
+            return dict(logs)
+        watched = (definition.early_stopping.monitor, definition.objective.metric)
+        return {f"fold_{fold}/{name}": logs[name] for name in watched if name in logs and n_folds <= MAX_FOLD_CURVES}
 
     def poll(self) -> Decision:
         """Whether a running trial may train its next batch."""
@@ -252,13 +306,18 @@ class Runner:
 
     def _account(self, trial: Trial) -> None:
         self._trials.append(trial)
+        if self.study.evaluator.n_folds > 1:
+            for epoch, means in enumerate(mean_curves(trial.folds)):
+                self._tracker.log_metrics(trial.number, means, epoch)
+            path = self._folder / "histories" / f"trial-{trial.number:04d}" / "history.parquet"
+            self._tracker.log_file(trial.number, write_history(trial.folds, path))
         self._tracker.end_trial(trial)
         if trial.state is State.WAITING:
             self._view.trial_ended(trial, self._best)
             return
         self._failures_in_a_row = self._failures_in_a_row + 1 if trial.state is State.FAIL else 0
         value, best = trial.value, self._best.value if self._best else None
-        if value is not None and self._study.definition.objective.better(value, best):
+        if value is not None and self.study.definition.objective.better(value, best):
             self._forget_weights(self._best)
             self._best = trial
         else:
@@ -286,30 +345,50 @@ class Runner:
     # The end.
 
     def _finish(self, run_id: str) -> Result:
-        end = self._end or End.EXHAUSTED
+        end = self._end or (
+            End.N_TRIALS if self._next_number == self.study.definition.limits.n_trials else End.EXHAUSTED
+        )
         seconds = time.monotonic() - self._started
-        result = Result(self._study, run_id, end, tuple(self._trials), self._best, seconds)
+        result = Result(self.study, run_id, end, tuple(self._trials), self._best, seconds)
         is_finished = end.status == "FINISHED"
         if self._best is not None:
+            fitted = self._winner(self._best, is_finished)
             self._view.search_ended("testing and logging the best model" if is_finished else "logging the best model")
-            weights = self._best.folds[0].weights_path
-            assert weights is not None, "a best trial has saved its weights"
-            evaluator = self._study.evaluator
-            fitted = evaluator.restore(self._best.params, Path(weights))
             # Once, and only by the winner of a finished study: before that there is none.
-            result = replace(result, test=evaluator.test(fitted) if is_finished else None)
+            result = replace(result, test=self.study.evaluator.test(fitted) if is_finished and fitted else None)
             self._record_winner(result, self._best)
-            example = evaluator.example()
-            try:
-                uri = self._tracker.log_model(self._best.number, fitted.native, example, fitted.predict(example))
-                result = replace(result, model_uri=uri)
-                self._tracker.set_tags(STUDY, {"hpo.best_model_uri": uri})
-            except StudyFailed as error:
-                result = replace(
-                    result, problems=(f"the best model was not logged, its weights are {weights}: {error}",)
-                )
+            if fitted is not None:
+                result = self._log_model(result, self._best, fitted)
         self._view.search_ended("recording the results")
         return self._record_end(result)
+
+    def _winner(self, best: Trial, is_finished: bool) -> FittedModel | None:
+        """The model of the best trial; with folds refitted on all training data, which waits for the study's end."""
+        evaluator = self.study.evaluator
+        if not evaluator.refits_winner:
+            weights = best.folds[0].weights_path
+            assert weights is not None, "a best trial has saved its weights"
+            return evaluator.restore(best.params, Path(weights))
+        if not is_finished:
+            return None
+        n_epochs = self.study.max_epochs
+        if self.study.model.has_epochs and self.study.definition.objective.epoch == "best":
+            n_epochs = round(statistics.median(epoch + 1 for epoch in best.best_epochs))
+        unit = self.study.model.describe_budget(n_epochs, 1.0) if self.study.model.has_epochs else "once"
+        self._view.search_ended(f"training the best model again, on all training data, {unit}")
+        started = time.monotonic()
+        fitted = evaluator.refit(best.params, n_epochs)
+        self._tracker.log_metrics(STUDY, {"refit_epochs": n_epochs, "refit_seconds": time.monotonic() - started})
+        return fitted
+
+    def _log_model(self, result: Result, best: Trial, fitted: FittedModel) -> Result:
+        example, flavor = self.study.evaluator.example(), self.study.model.flavor
+        try:
+            uri = self._tracker.log_model(best.number, flavor, fitted.native, example, fitted.predict(example))
+        except StudyFailed as error:
+            return replace(result, problems=(*result.problems, f"the best model was not logged: {error}"))
+        self._tracker.set_tags(STUDY, {"hpo.best_model_uri": uri})
+        return replace(result, model_uri=uri)
 
     def _record_winner(self, result: Result, best: Trial) -> None:
         if result.test:
@@ -330,6 +409,12 @@ class Runner:
 
         tracker = self._tracker
         tracker.log_text(STUDY, trials_csv(result.trials), "trials.csv")
+        for name, text in self.study.strategy.tables().items():
+            tracker.log_text(STUDY, text, name)
+        if self.study.definition.objective.others:
+            tracker.log_text(STUDY, trials_csv(tuple(result.front)), "pareto_front.csv")
+            for trial in result.front:
+                tracker.set_tags(trial.number, {"hpo.pareto": "true"})
         totals: dict[str, float] = {
             "n_trials": sum(t.state.is_finished for t in result.trials),
             "n_interrupted": sum(t.state is State.WAITING for t in result.trials),
@@ -340,7 +425,7 @@ class Runner:
         if totals["n_interrupted"]:  # their epochs are in no point by trial number yet
             tracker.log_metrics(STUDY, self._progress(), self._next_number)
         try:
-            for path in plots.draw(result.trials, self._study.definition, self._folder / "plots"):
+            for path in plots.draw(result.trials, self.study.definition, self._folder / "plots"):
                 tracker.log_file(STUDY, path, "plots")
         except Exception as error:  # a picture is not worth a study
             result = replace(result, problems=(*result.problems, f"plots: {type(error).__name__}: {error}"))
@@ -359,14 +444,107 @@ class Runner:
             pass  # the failure that is being raised says the same
 
 
+class RunningTrial:
+    """A trial that is being evaluated; see :class:`hpo.strategies.base.OpenTrial`.
+
+    A larger budget trains a fold anew with the same seed, which repeats its epochs so far and goes on from there.
+    """
+
+    def __init__(self, runner: Runner, number: int, params: Params) -> None:
+        self.number = number
+        self._runner, self._params = runner, dict(params)
+        self._full = runner.study.max_epochs
+        self._folds: dict[int, FoldResult] = {}
+        self._n_recorded: dict[int, int] = {}
+        self._lock = threading.RLock()
+        self._started = time.monotonic()
+
+    @property
+    def trial(self) -> Trial:
+        folds = tuple(self._folds[fold] for fold in sorted(self._folds))
+        return Trial(self.number, self._params, folds, time.monotonic() - self._started)
+
+    def train_fold(self, fold: int, max_epochs: int | None = None, on_rung: OnRung | None = None) -> FoldResult | None:
+        with self._lock:
+            before = self._folds.get(fold)
+            if any(result.outcome.stop_reason.state is not State.COMPLETE for result in self._folds.values()):
+                return None
+            if before is not None and before.outcome.stop_reason is StopReason.EARLY_STOPPED:
+                return before  # a larger budget would only repeat it
+            self._forget_weights()
+            budget = min(max_epochs or self._full, self._full)
+            task = FoldTask(self._params, fold, budget, share=budget / self._full)
+            result = self._runner.train_fold(task, self.number, self._n_recorded.get(fold, 0), on_rung)
+            self._folds[fold] = result
+            self._n_recorded[fold] = max(self._n_recorded.get(fold, 0), result.outcome.epochs_run)
+            if result.outcome.stop_reason is StopReason.INTERRUPTED:
+                self.close()
+                raise SearchStopped
+            self._runner.record_score(self.number, result, budget)
+            return result
+
+    def train(self, max_epochs: int | None = None, on_rung: OnRung | None = None) -> Trial:
+        for fold in range(self._runner.study.evaluator.n_folds):
+            if self.train_fold(fold, max_epochs, on_rung) is None:
+                break
+        return self.trial
+
+    def close(self, dropped: bool = False) -> Trial:
+        if dropped:
+            self._end_as(StopReason.PRUNED)
+        trial = self.trial
+        assert trial.state is not State.COMPLETE or len(trial.folds) == self._runner.study.evaluator.n_folds
+        self._runner.close(trial)
+        return trial
+
+    def interrupt(self) -> None:
+        """Close it as one that is to be run again."""
+        if not self._folds:
+            self._runner.abandon(self.number)
+            return
+        self._end_as(StopReason.INTERRUPTED)
+        self.close()
+
+    def _end_as(self, reason: StopReason) -> None:
+        """Give ``reason`` to the folds that would have gone on with a larger budget; to all if some were not begun."""
+        is_whole = len(self._folds) == self._runner.study.evaluator.n_folds
+        for fold, result in self._folds.items():
+            outcome = result.outcome
+            if outcome.stop_reason is StopReason.MAX_EPOCHS or not is_whole:
+                allowed = self._full if self._runner.study.model.has_epochs else outcome.max_epochs
+                outcome = replace(outcome, stop_reason=reason, max_epochs=allowed)
+                self._folds[fold] = replace(result, outcome=outcome)
+
+    def _forget_weights(self) -> None:
+        for result in self._folds.values():
+            if result.weights_path:
+                Path(result.weights_path).unlink(missing_ok=True)
+
+
+class _Evaluate:
+    """What a strategy is given; see :class:`hpo.strategies.base.Evaluate`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None) -> Trial:
+        running = self._runner.open(proposal.params)
+        running.train(proposal.max_epochs, on_rung)
+        return running.close()
+
+    def open(self, params: Params) -> RunningTrial:
+        return self._runner.open(params)
+
+
 class _Control:
     """One fold's line to the runner."""
 
-    def __init__(self, runner: Runner, number: int, fold: int, on_rung: OnRung | None) -> None:
-        self._runner, self._number, self._fold, self._on_rung = runner, number, fold, on_rung
+    def __init__(self, runner: Runner, number: int, fold: int, n_recorded: int, on_rung: OnRung | None) -> None:
+        self._runner = runner
+        self.number, self.fold, self.n_recorded, self.on_rung = number, fold, n_recorded, on_rung
 
     def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        return self._runner.on_epoch(self._number, self._fold, epoch, logs, self._on_rung)
+        return self._runner.on_epoch(epoch, logs, self)
 
     def poll(self) -> Decision:
         return self._runner.poll()
@@ -388,6 +566,8 @@ def _description(result: Result, best: Trial) -> str:
     """What the MLflow UI shows at the top of the study's run, in Markdown."""
     metric = result.study.definition.objective.metric
     lines = [f"**Best: trial {best.number}**, {metric} {best.value:.5f}"]
+    if best.standard_error is not None:
+        lines[0] += f" ± {best.standard_error:.5f} (standard error over {len(best.folds)} folds, naive)"
     if result.test:
         scores = ", ".join(f"{name} {value:.5f}" for name, value in result.test.metrics.items())
         lines[0] += f"; on the test split, scored once: {scores}"
@@ -395,18 +575,3 @@ def _description(result: Result, best: Trial) -> str:
     lines += [f"| {name} | {value} |" for name, value in best.params.items()]
     lines += ["", f"`python -m hpo best {result.study.name}` prints the command that trains it again."]
     return "\n".join(lines)
-
-
-def trials_csv(trials: tuple[Trial, ...]) -> str:
-    """A table of all trials: number, state, stop reason, objective, outcome, seconds and params."""
-    names = sorted({name for trial in trials for name in trial.params})
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    columns = ["trial", "state", "stop_reason", "objective", "epochs_run", "best_epoch", "epochs_saved", "seconds"]
-    table.writerow([*columns, *(f"params.{name}" for name in names), "error"])
-    for trial in trials:
-        best_epoch = trial.folds[0].outcome.best_epoch if trial.folds else None
-        row = [trial.number, trial.state, trial.stop_reason, trial.value, trial.epochs_run, best_epoch]
-        row += [trial.epochs_saved, round(trial.seconds, 3)]
-        table.writerow([*row, *(trial.params.get(name) for name in names), trial.error])
-    return text.getvalue()

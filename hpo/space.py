@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -50,12 +50,28 @@ class Numeric(Parameter):
     log: bool = False
     step: float | None = None
 
-    def _steps(self) -> tuple[float, ...] | None:
-        if self.step is None:
-            return None
-        low, step = Decimal(str(self.low)), Decimal(str(self.step))
-        count = int((Decimal(str(self.high)) - low) / step)
-        return tuple(float(low + step * i) for i in range(count + 1))
+    def steps(self) -> Sequence[float]:
+        """The values that ``step`` leaves, whatever ``grid`` says; () for a continuous parameter."""
+        raise NotImplementedError
+
+    def place(self, value: float) -> float:
+        """Where ``value`` lies between the ends, 0 to 1, on a logarithmic scale if the parameter has one."""
+        if self.low == self.high:
+            return 0.5
+        scale = math.log if self.log else float
+        return (scale(value) - scale(self.low)) / (scale(self.high) - scale(self.low))
+
+    def at(self, place: float) -> float:
+        """The value nearest to a place between the ends, 0 to 1: the inverse of :meth:`place`."""
+        place = min(1.0, max(0.0, place))
+        if self.log:
+            value = math.exp(math.log(self.low) + place * (math.log(self.high) - math.log(self.low)))
+        else:
+            value = self.low + place * (self.high - self.low)
+        steps = self.steps()
+        if not steps:
+            return min(self.high, max(self.low, value))
+        return steps[round((value - self.low) / (self.high - self.low) * (len(steps) - 1)) if len(steps) > 1 else 0]
 
 
 @dataclass(frozen=True)
@@ -65,11 +81,18 @@ class Float(Numeric):
     def contains(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             return False
-        steps = self._steps()
-        return steps is None or any(math.isclose(value, s, rel_tol=1e-9, abs_tol=1e-12) for s in steps)
+        steps = self.steps()
+        return not steps or any(math.isclose(value, s, rel_tol=1e-9, abs_tol=1e-12) for s in steps)
+
+    def steps(self) -> Sequence[float]:
+        if self.step is None:
+            return (self.low,) if self.low == self.high else ()
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        count = int((Decimal(str(self.high)) - low) / step)
+        return tuple(float(low + step * i) for i in range(count + 1))
 
     def points(self) -> tuple[ParamValue, ...] | None:
-        return self.grid or self._steps()
+        return self.grid or tuple(self.steps()) or None
 
 
 @dataclass(frozen=True)
@@ -81,8 +104,11 @@ class Int(Numeric):
             return False
         return self.low <= value <= self.high and (value - int(self.low)) % int(self.step or 1) == 0
 
+    def steps(self) -> range:
+        return range(int(self.low), int(self.high) + 1, int(self.step or 1))
+
     def points(self) -> tuple[ParamValue, ...] | None:
-        return self.grid or tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
+        return self.grid or tuple(self.steps())
 
 
 @dataclass(frozen=True)
@@ -146,12 +172,20 @@ class SearchSpace(Mapping[str, Parameter]):
         active = [name for name in self if self.is_active(name, params)]
         return set(active) == set(params) and all(self[name].contains(params[name]) for name in active)
 
+    def restricted(self, names: Collection[str]) -> SearchSpace:
+        """The space of only these parameters, which must be closed under ``when``."""
+        return SearchSpace([parameter for name, parameter in self.items() if name in names], self.source)
+
     def grid(self) -> Iterator[dict[str, ParamValue]]:
         """Every combination of the grid's points, active parameters only, none twice.
 
         Raises:
             ConfigError: for a continuous parameter with neither ``grid`` nor ``step``.
         """
+        self._require_points()
+        return self._combinations(list(self), {})
+
+    def _require_points(self) -> None:
         for parameter in self.values():
             if parameter.points() is None:
                 raise ConfigError(
@@ -160,7 +194,44 @@ class SearchSpace(Mapping[str, Parameter]):
                     "points for the grid to visit",
                     f"'{self.source}.{parameter.name}.grid=[…]' or '{self.source}.{parameter.name}.step=…'",
                 )
-        return self._combinations(list(self), {})
+
+    def grid_size(self) -> int:
+        """How many combinations :meth:`grid` has, without visiting them.
+
+        Raises:
+            ConfigError: as :meth:`grid`.
+        """
+        self._require_points()
+        parents = {parent for parameter in self.values() for parent in parameter.when or {}}
+        alone = [name for name in self if name not in parents]
+        return sum(
+            math.prod(len(self[name].points() or ()) for name in alone if self.is_active(name, params))
+            for params in self._combinations([name for name in self if name in parents], {})
+        )
+
+    def size(self) -> int | None:
+        """How many different params the space holds; None where a parameter is continuous."""
+        whole = SearchSpace([replace(parameter, grid=()) for parameter in self.values()], self.source)
+        return None if any(p.points() is None for p in whole.values()) else whole.grid_size()
+
+    def coarsened(self, most: int) -> SearchSpace:
+        """The space with so few grid points that :meth:`grid_size` is at most ``most``.
+
+        Points go from the parameter that has the most of them, numbers evenly and never the ends before the inside.
+        """
+        space = self
+        while space.grid_size() > most:
+            name = max(space, key=lambda n: len(space[n].points() or ()))
+            points = list(space[name].points() or ())
+            if len(points) == 1:
+                break
+            kept = max(1, len(points) // 2) if len(points) > 8 else len(points) - 1
+            at = [round(i * (len(points) - 1) / (kept - 1)) for i in range(kept)] if kept > 1 else [0]
+            if isinstance(space[name], Categorical):
+                at = list(range(kept))
+            thinned = replace(space[name], grid=tuple(points[i] for i in at))
+            space = SearchSpace([thinned if p.name == name else p for p in space.values()], self.source)
+        return space
 
     def _combinations(self, names: list[str], params: dict[str, ParamValue]) -> Iterator[dict[str, ParamValue]]:
         if not names:

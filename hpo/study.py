@@ -27,12 +27,14 @@ from hpo.evaluation import Evaluator, check_space_fits
 from hpo.executors.base import Executor
 from hpo.models.base import Model
 from hpo.resampling import Resampling
-from hpo.strategies.base import Search, Strategy
+from hpo.strategies.base import Search, Strategy, StrategyTags
 from hpo.trial import derive_seed
 
 # What may change while a study goes on; everything else defines it. (The start-up trials follow from a limit.)
 MUTABLE = ("limits", "executor", "tracking", "study")
 _VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
+# Packages whose distribution has another name.
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "keras_tuner": "keras-tuner"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,14 @@ class Study:
             max_epochs=definition.max_epochs,
             seed=derive_seed("strategy", definition.seed, self.names.strategy),
             default_params=start if definition.space.contains(start) else None,
+            enqueued=definition.enqueue,
+            row_splits=self.evaluator.row_splits,
         )
+
+    @property
+    def max_epochs(self) -> int:
+        """The most epochs of one fold: the full budget of a trial."""
+        return self.definition.max_epochs
 
     @property
     def defaults_outside(self) -> list[str]:
@@ -94,8 +103,14 @@ class Study:
             "folds_digest": self.evaluator.folds_digest,
             "threads_per_trial": self.executor.threads_per_trial,
             "keras_backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
-            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+            "versions": {name: importlib.metadata.version(name) for name in (*_VERSIONS, *self._backend)},
         }
+
+    @property
+    def _backend(self) -> list[str]:
+        package = self.strategy.tags.backend.partition(".")[0]
+        name = _DISTRIBUTIONS.get(package, package)
+        return [] if name in _VERSIONS else [name]
 
     @property
     def fingerprint(self) -> str:
@@ -121,7 +136,8 @@ def build_study(
     """
     executor = _build(config, "executor", Executor)
     executor.prepare()
-    strategy = _build(config, "strategy", Strategy)
+    with _without_device_notes():
+        strategy = _build(config, "strategy", Strategy)
     resampling = _build(config, "resampling", Resampling)
     with _without_device_notes():
         model = build_model(config)
@@ -131,7 +147,53 @@ def build_study(
             model, dataset, resampling, definition.objective, definition.early_stopping, definition.seed
         )
     name = config["study"] or default_name(names, definition.seed)
-    return Study(name, names, config, definition, model, dataset, evaluator, strategy, executor, dataset_note)
+    study = Study(name, names, config, definition, model, dataset, evaluator, strategy, executor, dataset_note)
+    check_strategy_fits(study, resampling)
+    strategy.plan(study.search)
+    return study
+
+
+def strategy_tags(config: Mapping[str, Any]) -> StrategyTags:
+    """What the configured strategy can do.
+
+    Raises:
+        ConfigError: when its library is not installed.
+    """
+    with _without_device_notes():
+        strategy: Strategy = _build(config, "strategy", Strategy)
+    return strategy.tags
+
+
+def check_strategy_fits(study: Study, resampling: Resampling) -> None:
+    """Refuse what the strategy cannot do.
+
+    Raises:
+        ConfigError: naming both keys.
+    """
+    tags, definition, chosen = study.strategy.tags, study.definition, f"strategy={study.names.strategy}"
+    conditional = [name for name, parameter in definition.space.items() if parameter.when]
+    if conditional and not tags.conditional:
+        key = f"search_space.{conditional[0]}.when"
+        expected = f"no conditions, since {chosen} ({tags.backend}) takes none"
+        fix = f"'~search_space.{conditional[0]}', {key}=null, or a strategy with conditions: python -m hpo strategies"
+        raise ConfigError(key, dict(definition.space[conditional[0]].when or {}), expected, fix)
+    if tags.pruning and not resampling.allows_pruning:
+        expected = (
+            f"a strategy that does not prune, since resampling={study.names.resampling} has folds that say too little"
+        )
+        fix = "strategy/pruner=none" if "pruner" in study.config["strategy"] else "strategy=random"
+        raise ConfigError("strategy", f"{study.names.strategy}, which prunes", expected, f"{fix}, or resampling=kfold")
+    if definition.objective.others:
+        names = ", ".join(definition.objective.others)
+        if not tags.several_objectives:
+            expected = f"one objective, since {chosen} takes one"
+            raise ConfigError("objective.others", names, expected, "strategy=optuna_nsga2")
+        if tags.pruning:
+            expected = f"one objective, since a pruner compares one curve and {chosen} prunes"
+            raise ConfigError("objective.others", names, expected, "strategy/pruner=none, or strategy=optuna_nsga2")
+    if definition.enqueue and not tags.enqueues:
+        expected = f"nothing, since {chosen} ({tags.backend}) takes no configurations to begin with"
+        raise ConfigError("enqueue", f"{len(definition.enqueue)} configurations", expected, "strategy=optuna")
 
 
 # What TensorFlow prints about devices when it starts, whatever its log level; none of it is an error of the study.
@@ -225,10 +287,23 @@ def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -
     return ConfigError(full_key, target, f"options that it takes ({said})", "python -m hpo --cfg job shows them")
 
 
+def install_command(module: str) -> str | None:
+    """The exact pip command that installs an optional backend, or None for anything else."""
+    wanted = module.partition(".")[0].lower()
+    for requirement in importlib.metadata.requires("hpo") or ():
+        named, _, condition = requirement.partition(";")
+        name = re.split(r"[\[<>=!~ ]", named)[0]
+        if "extra ==" in condition and name.lower() == wanted:
+            return f"pip install '{named.strip()}'"
+    return None
+
+
 def _not_found(key: str, target: str, error: BaseException) -> ConfigError:
     module = target.rpartition(".")[0]
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, ModuleNotFoundError) and (command := install_command(str(error.name))):
+        return ConfigError(key, target, f"the library {error.name}, which is not installed", command)
     return ConfigError(
         f"{key}._target_",
         target,

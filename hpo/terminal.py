@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,8 @@ from rich.text import Text
 
 from hpo.errors import redact
 from hpo.runner import End, Result
+from hpo.space import Categorical, Int, Numeric, Parameter
+from hpo.strategies.base import Rung, StrategyTags
 from hpo.study import Study
 from hpo.tracking import StudyRecord, TrialRecord, absolute
 from hpo.trial import Limits, Params, ParamValue, State, Trial
@@ -79,24 +82,7 @@ class TerminalView:
     def study_started(self, study: Study) -> None:
         """Say what will happen and where it is recorded, then watch."""
         self._study, self._began = study, time.monotonic()
-        rows, definition = study.evaluator.n_samples, study.definition
-        counts = f"{rows['train']:,} train, {rows['validation']:,} validation, {rows['test']:,} test"
-        table = Table.grid(padding=(0, 2))
-        table.add_row("[bold]study", study.name)
-        table.add_row("[bold]model", f"{study.names.model} on {study.dataset.name} ({counts})")
-        table.add_row("[bold]search", f"{study.names.strategy} over {len(definition.space)} parameters")
-        table.add_row("[bold]objective", f"{definition.objective.direction} {definition.objective.metric}")
-        threads = study.executor.threads_per_trial
-        table.add_row("[bold]limit", f"{show_limits(definition.limits)}, whichever comes first")
-        table.add_row("[bold]trial", f"at most {definition.max_epochs} epochs, {threads} thread{'s' * (threads > 1)}")
-        table.add_row("[bold]record", f"{redact(self._uri)}")
-        self._console.print(table)
-        if study.dataset_note:
-            self._console.print(f"[bold yellow]warning:[/] {escape(study.dataset_note)}")
-        if outside := study.defaults_outside:
-            said = f"the model's own {', '.join(outside)} outside the search space: no trial starts from its defaults"
-            self._console.print(f"[bold yellow]warning:[/] {escape(said)}")
-        self._console.print()
+        print_definition(self._console, study, self._uri)
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=4)
             self._live.start()
@@ -117,9 +103,11 @@ class TerminalView:
         self._best = best
         state = {State.WAITING: "interrupted", State.FAIL: "failed"}.get(trial.state, trial.state.value.lower())
         value = f"{trial.value:.5f}" if trial.value is not None else "-"
+        if trial.value is not None and trial.std is not None:
+            value += f" ± {trial.std:.5f}"
         star = " [bold green]best[/]" if best is trial else ""
         line = f"trial {trial.number:>3}  [{_STYLES[trial.state]}]{state:<11}[/] {value:>9}"
-        line += f"  {trial.epochs_run:>2} epochs  {show_seconds(trial.seconds):>11}"
+        line += f"  {trial.epochs_run:>2} {self._unit}  {show_seconds(trial.seconds):>11}"
         detail = f"[dim]{escape(trial.error or show_params(trial.params))}[/]{star}"
         if self._live is None:
             self._console.print(f"{line}  {detail}", highlight=False, soft_wrap=True)
@@ -146,6 +134,10 @@ class TerminalView:
             live, self._live = self._live, None
             live.transient = True
             live.stop()
+
+    @property
+    def _unit(self) -> str:
+        return "epochs" if self._study is None or self._study.model.has_epochs else "fits"
 
     def _panel(self) -> RenderableType:
         study = self._study
@@ -193,6 +185,138 @@ class TerminalView:
         return share, f"about {show_seconds(max(0.0, left))} left"
 
 
+def print_definition(console: Console, study: Study, uri: str | None) -> None:
+    """What a study is made of, and where it is recorded if it is."""
+    rows, definition = study.evaluator.n_samples, study.definition
+    folds = study.evaluator.n_folds
+    stop = f"{rows['stop']:,} to stop by, " if "stop" in rows else ""
+    counts = f"{rows['train']:,} train, {stop}{rows['validation']:,} validation, {rows['test']:,} test"
+    table = Table.grid(padding=(0, 2))
+    if uri is not None:
+        table.add_row("[bold]study", study.name)
+    table.add_row("[bold]model", f"{study.names.model} on {study.dataset.name} ({counts})")
+    tags = study.strategy.tags
+    table.add_row("[bold]search", f"{study.names.strategy} ({tags.backend}) over {len(definition.space)} parameters")
+    over = f", mean over the folds of {study.names.resampling}: {folds}" if folds > 1 else ""
+    others = "".join(f", {way} {name}" for name, way in definition.objective.others.items())
+    table.add_row("[bold]objective", f"{definition.objective.direction} {definition.objective.metric}{others}{over}")
+    threads = study.executor.threads_per_trial
+    table.add_row("[bold]limit", f"{show_limits(definition.limits)}, whichever comes first")
+    most = study.model.describe_budget(definition.max_epochs, 1.0)
+    each = " a fold" if folds > 1 else ""
+    table.add_row("[bold]trial", f"at most {most}{each}, {threads} thread{'s' * (threads > 1)}")
+    if uri is not None:
+        table.add_row("[bold]record", f"{redact(uri)}")
+    console.print(table)
+    if study.dataset_note:
+        console.print(f"[bold yellow]warning:[/] {escape(study.dataset_note)}")
+    if outside := study.defaults_outside:
+        said = f"the model's own {', '.join(outside)} outside the search space: no trial starts from its defaults"
+        console.print(f"[bold yellow]warning:[/] {escape(said)}")
+    console.print()
+
+
+def print_plan(console: Console, study: Study) -> None:
+    """What a study would do: its space, and how much of it at what cost."""
+    print_definition(console, study, None)
+    space, search = study.definition.space, study.search
+    parameters = Table(header_style="bold", box=None, padding=(0, 2), title="Search space", title_justify="left")
+    for heading in ("parameter", "values", "grid points", "when"):
+        parameters.add_column(heading, overflow="fold")
+    for name, parameter in space.items():
+        points = parameter.points()
+        shown = "none: continuous" if points is None else _few(points)
+        when = "; ".join(
+            f"{parent} is {' or '.join(map(str, values))}" for parent, values in (parameter.when or {}).items()
+        )
+        parameters.add_row(name, _domain(parameter), shown, when)
+    console.print(parameters)
+    console.print()
+    plan, n_folds = study.strategy.plan(search), study.evaluator.n_folds
+    continuous = [name for name, parameter in space.items() if parameter.points() is None]
+    size, n_trials = space.size(), plan.n_trials
+    costs = Table.grid(padding=(0, 2))
+    costs.add_row("[bold]space", "continuous" if size is None else f"{size:,} different params")
+    costs.add_row(
+        "[bold]grid", f"none: {', '.join(continuous)} without points" if continuous else f"{space.grid_size():,}"
+    )
+    costs.add_row("[bold]trials", "until another limit ends it" if n_trials is None else f"at most {n_trials:,}")
+    costs.add_row("[bold]folds", f"{n_folds:,} a trial" if n_folds > 1 else "one: hold-out")
+    rungs = plan.rungs or (() if n_trials is None else (Rung(n_trials, study.max_epochs),))
+    if rungs:
+        n_fits = sum(rung.n_trials for rung in rungs) * n_folds
+        n_epochs = sum(rung.n_trials * rung.max_epochs for rung in rungs) * n_folds
+        again = ", and the winner once more" if study.evaluator.refits_winner else ""
+        costs.add_row("[bold]fits", f"at most {n_fits:,}{again}")
+        if study.model.has_epochs:
+            costs.add_row("[bold]epochs", f"at most {n_epochs:,}, fewer where training stops early")
+    console.print(costs, highlight=False)
+    if plan.rungs:
+        console.print()
+        schedule = Table(header_style="bold", box=None, padding=(0, 2), title="Rungs", title_justify="left")
+        for heading in ("bracket", "trials", "budget of a fold", "fits"):
+            schedule.add_column(heading, justify="right")
+        for rung in plan.rungs:
+            budget = study.model.describe_budget(rung.max_epochs, rung.max_epochs / study.max_epochs)
+            schedule.add_row(str(rung.bracket), str(rung.n_trials), budget, str(rung.n_trials * n_folds))
+        console.print(schedule)
+
+
+def _few(values: Sequence[ParamValue], most: int = 6) -> str:
+    if len(values) <= most:
+        return ", ".join(map(show_value, values))
+    head = ", ".join(map(show_value, values[: most - 2]))
+    return f"{head}, … {show_value(values[-1])} ({len(values):,})"
+
+
+def _domain(parameter: Parameter) -> str:
+    if isinstance(parameter, Categorical):
+        return _few(parameter.choices)
+    assert isinstance(parameter, Numeric)
+    scale = " (log)" if parameter.log else ""
+    step = f" in steps of {show_value(parameter.step)}" if parameter.step is not None else ""
+    whole = "whole " if isinstance(parameter, Int) and not step else ""
+    return f"{whole}{show_value(parameter.low)} … {show_value(parameter.high)}{scale}{step}"
+
+
+StrategyRow = tuple[str, StrategyTags | None, str]
+_ABILITIES = {
+    "conditional": "conditions",
+    "pruning": "prunes",
+    "rungs": "rungs",
+    "parallel": "several at once",
+    "deterministic": "same again",
+    "several_objectives": "several objectives",
+}
+
+
+def _abilities(tags: StrategyTags) -> list[str]:
+    return ["yes" if getattr(tags, name) else "" for name in _ABILITIES]
+
+
+def print_strategies(console: Console, rows: Sequence[StrategyRow]) -> None:
+    """The ways of searching, each with its library and what it can do."""
+    table = Table(header_style="bold", box=None, padding=(0, 1))
+    for heading in ("strategy", "backend"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("can", overflow="fold", ratio=1)
+    table.add_column("when to use it", overflow="fold", ratio=2)
+    for name, tags, description in rows:
+        can = [label for key, label in _ABILITIES.items() if tags is not None and getattr(tags, key)]
+        table.add_row(f"[bold]{name}[/]", tags.backend if tags else "", ", ".join(can), escape(description))
+    console.print(table, highlight=False)
+
+
+def strategies_markdown(rows: Sequence[StrategyRow]) -> str:
+    """The same as a Markdown table."""
+    headings = ["strategy", "backend", *_ABILITIES.values(), "when to use it"]
+    lines = [headings, ["---"] * len(headings)]
+    for name, tags, description in rows:
+        backend, abilities = (f"`{tags.backend}`", _abilities(tags)) if tags else ("", [""] * len(_ABILITIES))
+        lines.append([f"`{name}`", backend, *abilities, description])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 def print_result(console: Console, result: Result, uri: str, tracking_overrides: str) -> None:
     """The end of a study: why it ended, the best trials, the winner's scores, and what to do next."""
     study, best = result.study, result.best
@@ -202,7 +326,7 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
     done = f"{states.count(State.COMPLETE)} complete, {states.count(State.PRUNED)} pruned"
     console.print(
         f"[bold]{_ENDINGS[result.end]}[/]: {done}, {failed} failed in {show_seconds(result.seconds)}; "
-        f"{sum(t.epochs_run for t in result.trials)} epochs trained, "
+        f"{sum(t.epochs_run for t in result.trials)} {'epochs' if study.model.has_epochs else 'fits'} trained, "
         f"{sum(t.epochs_saved for t in result.trials)} saved by stopping early",
         highlight=False,
     )
@@ -234,15 +358,22 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
 
 
 def _top_table(result: Result) -> Table:
-    top = result.top[:N_TOP]
-    table = Table(title=f"Best {len(top)} trials", title_justify="left", header_style="bold", box=None, padding=(0, 1))
-    for heading in ("trial", result.study.definition.objective.metric, "best epoch", "epochs", "time"):
+    objective = result.study.definition.objective
+    n_folds = result.study.evaluator.n_folds
+    top = result.front if objective.others else result.top[:N_TOP]
+    title = f"Pareto front: {len(top)} trials" if objective.others else f"Best {len(top)} trials"
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
+    spread = ["± std"] if n_folds > 1 else []
+    for heading in ("trial", objective.metric, *spread, *objective.others, "best epoch", "epochs", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("params", overflow="fold")
     for trial in top:
-        outcome = trial.folds[0].outcome
-        shown = [str(trial.number), f"{trial.value:.5f}", str(outcome.best_epoch), str(outcome.epochs_run)]
-        table.add_row(*shown, show_seconds(trial.seconds), show_params(trial.params))
+        best_epoch = f"{statistics.median(trial.best_epochs):g}" if trial.best_epochs else "-"
+        shown = [str(trial.number), f"{trial.value:.5f}"]
+        shown += [f"{trial.std:.5f}" if trial.std is not None else "-"] if n_folds > 1 else []
+        shown += [f"{value:.5g}" for value in (trial.values or ())[1:]]
+        shown += [best_epoch, str(trial.epochs_run), show_seconds(trial.seconds)]
+        table.add_row(*shown, show_params(trial.params))
     return table
 
 

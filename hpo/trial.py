@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -90,6 +90,7 @@ class Objective:
         metric: a name that the model reports, such as ``val_accuracy``.
         direction: ``minimize`` or ``maximize``.
         epoch: which epoch counts: ``best``, the one whose weights early stopping keeps, or ``last``.
+        others: further metrics to optimise at the same time, with their directions; the first decides the winner.
 
     Raises:
         ConfigError: for an unknown direction or epoch, or a direction that contradicts the metric.
@@ -98,8 +99,16 @@ class Objective:
     metric: str
     direction: str
     epoch: str = "best"
+    others: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, direction in self.others.items():
+            natural, key = metric_direction(name), f"objective.others.{name}"
+            if direction not in ("minimize", "maximize") or natural not in (None, direction):
+                expected = natural or "minimize or maximize"
+                raise ConfigError(key, direction, expected, f"+{key}={natural or 'minimize'}")
+            if name == self.metric:
+                raise ConfigError("objective.others", name, f"metrics besides {name}", f"'~objective.others.{name}'")
         natural = metric_direction(self.metric)
         if self.direction not in ("minimize", "maximize") or natural not in (None, self.direction):
             allowed = f"{natural}, since the metric is {self.metric!r}" if natural else "minimize or maximize"
@@ -109,9 +118,27 @@ class Objective:
             raise ConfigError("objective.epoch", self.epoch, "best or last", "objective.epoch=best")
 
     @classmethod
-    def of(cls, metric: str, direction: str | None = None, epoch: str = "best") -> Objective:
-        """As the constructor, with a ``direction`` of None taken from the metric's name."""
-        return cls(metric, direction or metric_direction(metric) or "not said", epoch)
+    def of(
+        cls,
+        metric: str,
+        direction: str | None = None,
+        epoch: str = "best",
+        others: Mapping[str, str | None] | None = None,
+    ) -> Objective:
+        """As the constructor, with a direction of None taken from the metric's name."""
+        second = {name: way or metric_direction(name) or "not said" for name, way in (others or {}).items()}
+        return cls(metric, direction or metric_direction(metric) or "not said", epoch, second)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Of the metric and of the others, in order."""
+        return (self.direction, *self.others.values())
+
+    def dominates(self, values: Sequence[float], others: Sequence[float]) -> bool:
+        """Whether ``values`` are nowhere worse than ``others`` and somewhere better."""
+        signs = [-1 if direction == "maximize" else 1 for direction in self.directions]
+        pairs = [(s * a, s * b) for s, a, b in zip(signs, values, others, strict=True)]
+        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
     def better(self, value: float, than: float | None) -> bool:
         """Whether ``value`` beats ``than``; any finite value beats None."""
@@ -248,6 +275,7 @@ class FoldResult:
         error: one line saying what went wrong, if anything did.
         traceback: the whole traceback of an exception.
         weights_path: where the weights were saved, if they were.
+        others: the objective's other metrics, by name; empty without a score.
     """
 
     fold: int
@@ -260,10 +288,12 @@ class FoldResult:
     error: str | None = None
     traceback: str | None = None
     weights_path: str | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the curves, the traceback and the weights, ready for JSON."""
-        kept = {"fold": self.fold, "seed": self.seed, "score": self.score, "n_weights": self.n_weights}
+        kept: dict[str, Any] = {"fold": self.fold, "seed": self.seed, "score": self.score, "n_weights": self.n_weights}
+        kept |= {"others": dict(self.others)} if self.others else {}
         outcome = asdict(self.outcome) | {"epochs_saved": self.outcome.epochs_saved}
         return kept | {"error": self.error, "outcome": outcome, "seconds": dict(self.seconds)}
 
@@ -297,10 +327,42 @@ class Trial:
         return self.stop_reason.state if self.stop_reason else State.RUNNING
 
     @property
+    def scores(self) -> list[float]:
+        """Of the folds that have one."""
+        return [fold.score for fold in self.folds if fold.score is not None]
+
+    @property
+    def mean_score(self) -> float | None:
+        """Mean of the fold scores, at whatever budget they were reached; None without one."""
+        return statistics.fmean(self.scores) if self.scores else None
+
+    @property
     def value(self) -> float | None:
         """Mean of the fold scores; None unless the trial is COMPLETE."""
-        scores = [fold.score for fold in self.folds if fold.score is not None]
-        return statistics.fmean(scores) if self.state is State.COMPLETE and scores else None
+        return self.mean_score if self.state is State.COMPLETE else None
+
+    @property
+    def values(self) -> tuple[float, ...] | None:
+        """The objective and its other metrics, each the mean over folds; None unless the trial is COMPLETE."""
+        if self.value is None:
+            return None
+        others = (statistics.fmean(fold.others[name] for fold in self.folds) for name in self.folds[0].others)
+        return (self.value, *others)
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation of the fold scores (n - 1 in the denominator); None below two."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """``std`` over the root of the number of folds; naive, since folds share training rows."""
+        return None if self.std is None else self.std / math.sqrt(len(self.scores))
+
+    @property
+    def best_epochs(self) -> list[int]:
+        """The kept epoch of every fold that has one."""
+        return [fold.outcome.best_epoch for fold in self.folds if fold.outcome.best_epoch is not None]
 
     @property
     def epochs_run(self) -> int:
@@ -323,11 +385,13 @@ class Measurement:
     """What a pruner sees after an epoch.
 
     Args:
-        step: ``fold * max_epochs + epoch``, so that a fold is only compared with the same fold of other trials.
-        value: the objective's metric after that epoch.
+        fold: to be compared with the same fold of other trials only.
+        epoch: from 0.
+        value: the objective's metric on the rows that are watched, after that epoch.
     """
 
-    step: int
+    fold: int
+    epoch: int
     value: float
 
 
@@ -336,11 +400,26 @@ OnRung = Callable[[Measurement], Decision]
 
 @dataclass(frozen=True)
 class FitPlan:
-    """How one fold is to be trained: the most epochs, the seed and the early stopping."""
+    """How one fold is to be trained.
+
+    Args:
+        max_epochs: the most epochs.
+        seed: of everything random in it.
+        share: ``max_epochs`` over the study's own, for models that spend their budget on something else than epochs.
+    """
 
     max_epochs: int
     seed: int
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    share: float = 1.0
+
+
+def pareto_front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
+    """The COMPLETE trials that no other one dominates, best first."""
+    pairs = [(trial, trial.values) for trial in trials if trial.values is not None]
+    front = [t for t, values in pairs if not any(objective.dominates(other, values) for _, other in pairs)]
+    sign = -1 if objective.direction == "maximize" else 1
+    return sorted(front, key=lambda trial: sign * (trial.value or 0.0))
 
 
 def canonical(params: Params) -> str:

@@ -40,6 +40,7 @@ class Dataset:
         x, y: samples of shape ``(n, …)`` and integer labels of shape ``(n,)``, to be split by the resampling.
         x_test, y_test: the test split; its choice is independent of any study's seed.
         source: where the data came from, in words.
+        groups: for every row of ``x`` the group that must not be torn apart, such as a patient; None without groups.
 
     Raises:
         DatasetError: when samples and labels do not match, or there are fewer than two classes.
@@ -51,6 +52,7 @@ class Dataset:
     x_test: Array
     y_test: Array
     source: str
+    groups: Array | None = None
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y) or len(self.x_test) != len(self.y_test) or not len(self.x_test):
@@ -59,6 +61,10 @@ class Dataset:
                 f"{len(self.x)} + {len(self.x_test)} samples",
                 f"as many labels ({len(self.y)} + {len(self.y_test)}) and at least one test sample",
                 "mend the dataset",
+            )
+        if self.groups is not None and len(self.groups) != len(self.x):
+            raise DatasetError(
+                f"dataset {self.name}", f"{len(self.groups)} groups", f"{len(self.x)}", "mend the dataset"
             )
         if len(np.unique(self.y)) < 2:
             raise DatasetError(f"dataset {self.name}", "one class", "at least two classes", "mend the dataset")
@@ -72,7 +78,7 @@ class Dataset:
     def digest(self) -> str:
         """32 hexadecimal characters that depend on every sample, label and their order."""
         digest = hashlib.blake2b(digest_size=16)
-        for array in (self.x, self.y, self.x_test, self.y_test):
+        for array in (self.x, self.y, self.x_test, self.y_test, *(() if self.groups is None else (self.groups,))):
             digest.update(f"{array.dtype} {array.shape} ".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -94,9 +100,17 @@ class Dataset:
                 f"images of shape {shape}, or of another height and width with {shape[-1]} channels",
                 "choose another dataset or model",
             )
-        resized = replace(self, x=_resize(self.x, shape), x_test=_resize(self.x_test, shape))
-        vars(resized)["digest"] = self.digest
-        return resized
+        return self._changed(x=_resize(self.x, shape), x_test=_resize(self.x_test, shape))
+
+    def flat(self) -> Dataset:
+        """The same samples as rows of real numbers, the digest being that of the original data."""
+        x, x_test = (part.reshape(len(part), -1).astype("float64") for part in (self.x, self.x_test))
+        return self._changed(x=x, x_test=x_test)
+
+    def _changed(self, x: Array, x_test: Array) -> Dataset:
+        changed = replace(self, x=x, x_test=x_test)
+        vars(changed)["digest"] = self.digest
+        return changed
 
 
 def _resize(images: Array, shape: tuple[int, ...]) -> Array:

@@ -31,18 +31,27 @@ class Control(Protocol):
 
 @dataclass(frozen=True)
 class FoldData:
-    """The arrays of one fold: rows to train on, and rows that early stopping watches."""
+    """The arrays of one fold: rows to train on, and rows that early stopping watches; None in the winner's refit."""
 
     x_train: Array
     y_train: Array
-    x_watch: Array
-    y_watch: Array
+    x_watch: Array | None
+    y_watch: Array | None
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether there is nothing to watch."""
+        return self.x_watch is None
 
 
 @dataclass
 class FitLog:
-    """What is known of a training so far; whatever ends it, this is what was recorded up to then."""
+    """What is known of a training so far; whatever ends it, this is what was recorded up to then.
 
+    ``max_epochs`` is what was allowed; a model that trains in one go makes it 1.
+    """
+
+    max_epochs: int = 1
     history: dict[str, list[float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     epochs_run: int = 0
@@ -73,7 +82,7 @@ class FittedModel(ABC):
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
-        """Class probabilities of shape ``(n, n_classes)``."""
+        """What :attr:`native` predicts for ``n`` samples: of a Keras classifier, probabilities ``(n, n_classes)``."""
 
     @abstractmethod
     def save_weights(self, path: Path) -> None:
@@ -91,10 +100,21 @@ class Model(ABC):
     Attributes:
         image_shape: height, width and channels that it wants images resized to; None takes samples as they are.
         weights_suffix: ending of the file that :meth:`FittedModel.save_weights` writes.
+        has_epochs: whether a budget is epochs, each of which is reported; else it is a share of the training rows,
+            and the model trains in one go.
+        takes_rows: whether it wants every sample as one row of numbers, images flattened.
+        flavor: MLflow's name for the kind of object that :attr:`FittedModel.native` is.
     """
 
     image_shape: tuple[int, ...] | None = None
     weights_suffix: str
+    has_epochs: bool = True
+    takes_rows: bool = False
+    flavor: str = "keras"
+
+    def describe_budget(self, max_epochs: int, share: float) -> str:
+        """A budget in the model's own unit, in words: ``9 epochs``, ``90 trees``, ``a third of the rows``."""
+        return f"{max_epochs} epoch{'s' * (max_epochs != 1)}"
 
     @property
     @abstractmethod

@@ -111,6 +111,7 @@ class KerasModel(Model):
             log.n_weights = model.count_params()
         stopping = early_stopping_callback(plan)
         recorder = _Recorder(stopping, plan, log, control)
+        is_watched = data.x_watch is not None
         try:
             with log.phase("train"):
                 model.fit(
@@ -118,9 +119,9 @@ class KerasModel(Model):
                     data.y_train,
                     batch_size=int(str({**self._tunables, **params}["batch_size"])),
                     epochs=plan.max_epochs,
-                    validation_data=(data.x_watch, data.y_watch),
+                    validation_data=(data.x_watch, data.y_watch) if is_watched else None,
                     validation_batch_size=EVALUATION_BATCH_SIZE,
-                    callbacks=[stopping, recorder],
+                    callbacks=[stopping, recorder] if is_watched else [recorder],
                     verbose=0,
                 )
         except _Interrupted:

@@ -1,17 +1,20 @@
 """The strategy contract: a strategy chooses params, the runner evaluates them.
 
-A strategy never touches data, folds, MLflow or clocks. Libraries with an ask/tell interface share one loop,
-:class:`AskTellStrategy`; libraries that own their loop call ``evaluate`` from inside it.
+A strategy never touches data, MLflow or clocks. Libraries with an ask/tell interface share one loop,
+:class:`AskTellStrategy`; libraries that own their loop call ``evaluate`` from inside it, and those that own the loop
+over folds or take trials from budget to budget ``evaluate.open`` a trial.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from hpo.errors import ConfigError
 from hpo.space import SearchSpace
-from hpo.trial import Decision, Measurement, Objective, OnRung, Params, Proposal, Trial
+from hpo.trial import Decision, FoldResult, Measurement, Objective, OnRung, Params, Proposal, Trial
 
 Handle = TypeVar("Handle")
 
@@ -27,6 +30,8 @@ class Search:
         max_epochs: the most that a trial may train.
         seed: of the strategy's own random stream, shared with no other strategy.
         default_params: the model's own configuration, or None where the space does not contain it.
+        enqueued: configurations to be tried first, in this order.
+        row_splits: row indices by fold: those seen in training, and those scored.
     """
 
     space: SearchSpace
@@ -35,16 +40,109 @@ class Search:
     max_epochs: int
     seed: int
     default_params: Params | None = None
+    enqueued: tuple[Params, ...] = ()
+    row_splits: Sequence[tuple[Any, Any]] = ()
+
+
+@dataclass(frozen=True)
+class StrategyTags:
+    """What a strategy can do; a study that asks for more is refused before its first trial.
+
+    Args:
+        backend: the library and the class that search, as people would import them.
+        conditional: takes spaces with ``when``.
+        pruning: stops trials early by their curves.
+        rungs: takes trials from small budgets to large ones.
+        finite: visits a grid, and is done when it is exhausted.
+        parallel: can propose several trials at once.
+        deterministic: proposes the same params again for the same seed, space and values.
+        replayable: goes on exactly as it would have when told its finished trials.
+        samples_prior: draws every trial from the space's own distribution.
+        learns: has a model of the space, or climbs in it: its proposals get better within some tens of trials.
+        several_objectives: takes ``objective.others``.
+        enqueues: takes ``enqueue``.
+    """
+
+    backend: str
+    conditional: bool = True
+    pruning: bool = False
+    rungs: bool = False
+    finite: bool = False
+    parallel: bool = True
+    deterministic: bool = True
+    replayable: bool = True
+    samples_prior: bool = False
+    learns: bool = False
+    several_objectives: bool = False
+    enqueues: bool = False
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step of a schedule: ``n_trials`` trials trained for ``max_epochs``."""
+
+    n_trials: int
+    max_epochs: int
+    bracket: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search will do, as far as it can be known before.
+
+    Args:
+        n_trials: the most trials; None when only time or epochs end it.
+        rungs: the schedule of budgets, or () where every trial trains to its own end.
+    """
+
+    n_trials: int | None
+    rungs: tuple[Rung, ...] = ()
+
+
+class OpenTrial(Protocol):
+    """A trial that its strategy evaluates fold by fold, or takes from one budget to the next."""
+
+    @property
+    def trial(self) -> Trial:
+        """As far as it is evaluated."""
+        ...
+
+    def train_fold(self, fold: int, max_epochs: int | None = None, on_rung: OnRung | None = None) -> FoldResult | None:
+        """Evaluate one fold, replacing what a smaller budget gave.
+
+        Returns:
+            The result; None without training once another fold of the trial has failed or was pruned.
+
+        Raises:
+            SearchStopped: when the study is over; let it pass.
+        """
+        ...
+
+    def train(self, max_epochs: int | None = None, on_rung: OnRung | None = None) -> Trial:
+        """Evaluate all folds, up to the first that fails."""
+        ...
+
+    def close(self, dropped: bool = False) -> Trial:
+        """End the trial; ``dropped`` where a larger budget was still to come."""
+        ...
 
 
 class Evaluate(Protocol):
-    """Trains and records one proposal; blocks until it is done."""
+    """Trains and records proposals; blocks until a trial is done, and may be called from several threads."""
 
     def __call__(self, proposal: Proposal, on_rung: OnRung | None = None) -> Trial:
-        """Evaluate ``proposal``.
+        """Evaluate ``proposal`` on all folds.
 
         Args:
             on_rung: asked after every epoch whether the trial may go on.
+
+        Raises:
+            SearchStopped: when the study is over; let it pass.
+        """
+        ...
+
+    def open(self, params: Params) -> OpenTrial:
+        """Begin a trial; the study closes it at its end if nobody else does.
 
         Raises:
             SearchStopped: when the study is over; let it pass.
@@ -55,9 +153,26 @@ class Evaluate(Protocol):
 class Strategy(ABC):
     """A way of searching."""
 
+    @property
+    @abstractmethod
+    def tags(self) -> StrategyTags:
+        """What it can do, with its options."""
+
     @abstractmethod
     def search(self, search: Search, evaluate: Evaluate) -> None:
         """Propose and learn until the space is exhausted, or ``evaluate`` ends the search by raising."""
+
+    def plan(self, search: Search) -> Plan:
+        """What :meth:`search` would do.
+
+        Raises:
+            ConfigError: when it cannot do it.
+        """
+        return Plan(search.n_trials)
+
+    def tables(self) -> Mapping[str, str]:
+        """What the library itself says of the search, as CSV text by file name; for the study's artifacts."""
+        return {}
 
 
 class AskTellStrategy(Strategy, Generic[Handle]):
@@ -88,3 +203,13 @@ class AskTellStrategy(Strategy, Generic[Handle]):
     def measure(self, handle: Handle, measurement: Measurement) -> Decision:
         """Decide whether a running trial may go on."""
         return Decision.CONTINUE
+
+
+def option_error(key: str, value: Any, expected: str, fix: str) -> ConfigError:
+    """The error for an option of a strategy, named as on the command line."""
+    return ConfigError(f"strategy.{key}", value, expected, f"strategy.{key}={fix}")
+
+
+def startup_trials(n_trials: int | None) -> int:
+    """How many random trials a model of the space begins with unless told: a quarter of all, at least 3, at most 10."""
+    return 10 if n_trials is None else min(10, max(3, n_trials // 4))

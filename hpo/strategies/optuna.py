@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,34 +19,51 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from hpo.errors import ConfigError
 from hpo.space import Categorical, Float, Int, Parameter
-from hpo.strategies.base import AskTellStrategy, Search
+from hpo.strategies.base import AskTellStrategy, Plan, Search, StrategyTags, startup_trials
 from hpo.trial import Decision, Measurement, ParamValue, Proposal, State, Trial, derive_seed
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+_NOT_MODEL_BASED = (
+    optuna.samplers.RandomSampler,
+    optuna.samplers.QMCSampler,
+    optuna.samplers.NSGAIISampler,
+    optuna.samplers.NSGAIIISampler,
+)
 
 
 class OptunaStrategy(AskTellStrategy[optuna.Trial]):
     """Searches with an Optuna sampler and stops trials early with an Optuna pruner.
 
     The sampler is made anew for every trial, seeded with the study's stream and the number of the asking, so that a
-    search which is told its finished trials goes on as it would have.
+    search which is told its finished trials goes on as it would have. With several folds every fold has a pruner of
+    its own, which compares it with the same fold of other trials.
 
     Args:
         sampler: a partial of an Optuna sampler class that takes a ``seed``, which is added. An ``n_startup_trials`` of
             None is replaced by a quarter of ``n_trials``, at least 3 and at most 10.
         pruner: an Optuna pruner.
         default_first: whether the first trial is the model's own configuration.
+        keeps_state: whether one sampler serves the whole search, for those that number their own draws.
 
     Raises:
         ConfigError: when the sampler cannot be made with its options.
     """
 
-    def __init__(self, sampler: Callable[..., BaseSampler], pruner: BasePruner, default_first: bool = True) -> None:
+    def __init__(
+        self,
+        sampler: Callable[..., BaseSampler],
+        pruner: BasePruner,
+        default_first: bool = True,
+        keeps_state: bool = False,
+    ) -> None:
         if not isinstance(pruner, BasePruner):
             raise ConfigError("strategy.pruner", pruner, "an Optuna pruner", "strategy/pruner=median")
         if isinstance(sampler, BaseSampler) or not callable(sampler):
@@ -53,7 +71,24 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
                 "strategy.sampler", sampler, "a partial of an Optuna sampler", "+strategy.sampler._partial_=true"
             )
         self._make_sampler, self._pruner, self._default_first = sampler, pruner, default_first
-        self._rehearse()
+        self._keeps_state = keeps_state
+        self._sampler(0, None)
+
+    @property
+    def tags(self) -> StrategyTags:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            sampler = self._sampler(0, None)
+        is_random = isinstance(sampler, optuna.samplers.RandomSampler)
+        return StrategyTags(
+            f"optuna.samplers.{type(sampler).__name__}",
+            pruning=not isinstance(self._pruner, optuna.pruners.NopPruner),
+            replayable=not self._keeps_state and not isinstance(sampler, optuna.samplers.CmaEsSampler),
+            samples_prior=is_random,
+            learns=not isinstance(sampler, _NOT_MODEL_BASED),
+            several_objectives=not isinstance(sampler, optuna.samplers.CmaEsSampler),
+            enqueues=True,
+        )
 
     def _rehearse(self) -> None:
         """A toy study with the sampler and the pruner: Optuna looks at most options only when it uses them."""
@@ -74,17 +109,31 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
                 study = optuna.create_study(sampler=sampler)
                 for value in (0.0, 1.0, 2.0):
                     study.tell(study.ask({"x": FloatDistribution(0.0, 1.0)}), value)
+        except ImportError as error:
+            package = re.search(r"pip install (\S+?)[`'\"]", str(error)) or re.search(
+                r"module named '(\w+)'", str(error)
+            )
+            name = package.group(1) if package else "see the message"
+            raise ConfigError(
+                "strategy", given, f"the library {name}, which is not installed", f"pip install {name}"
+            ) from error
         except Exception as error:  # whatever Optuna makes of an option that it did not check
             expected = f"options that Optuna can work with ({type(error).__name__}: {error})"
             raise ConfigError(f"strategy.{part}", given, expected, "strategy=optuna") from error
+
+    def plan(self, search: Search) -> Plan:
+        self._rehearse()
+        return Plan(search.n_trials)
 
     def _sampler(self, seed: int, n_trials: int | None) -> BaseSampler:
         options: dict[str, Any] = {}
         given = getattr(self._make_sampler, "keywords", {})
         if "n_startup_trials" in given and given["n_startup_trials"] is None:
-            options["n_startup_trials"] = 10 if n_trials is None else min(10, max(3, n_trials // 4))
+            options["n_startup_trials"] = startup_trials(n_trials)
         try:
-            return self._make_sampler(seed=seed, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # named by the user, who knows
+                return self._make_sampler(seed=seed, **options)
         except (TypeError, ValueError) as error:
             unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             key = f"strategy.sampler.{unknown.group(1)}" if unknown else "strategy.sampler"
@@ -93,23 +142,31 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
 
     def start(self, search: Search) -> None:
         self._search, self._n_asked = search, 0
-        self._study = optuna.create_study(
-            direction=search.objective.direction,
-            pruner=self._pruner,
-            # Hyperband assigns trials to brackets by a hash of the study's name.
-            study_name=f"hpo-{search.seed}",
-        )
-        if self._default_first and search.default_params is not None:
-            self._study.enqueue_trial(dict(search.default_params))
+        self._study = self._new_study(list(search.objective.directions))
+        n_folds = max(1, len(search.row_splits))
+        # Each fold is pruned by a study of its own: Optuna compares a trial's best value so far, whatever its step.
+        self._pruning = [self._new_study([search.objective.direction]) for _ in range(n_folds)]
+        # Trial number → fold → its trial in the fold's study, with the last value that it was told.
+        self._measured: dict[int, dict[int, tuple[optuna.Trial, float]]] = {}
+        self._one_sampler = self._sampler(search.seed, search.n_trials) if self._keeps_state else None
+        first = [search.default_params] if self._default_first and search.default_params is not None else []
+        for params in (*search.enqueued, *first):
+            self._study.enqueue_trial(dict(params), skip_if_exists=True)
+
+    def _new_study(self, directions: list[str]) -> optuna.Study:
+        # Hyperband assigns trials to brackets by a hash of the study's name.
+        name = f"hpo-{self._search.seed}"
+        return optuna.create_study(directions=directions, pruner=copy.deepcopy(self._pruner), study_name=name)
 
     def ask(self) -> tuple[Proposal, optuna.Trial] | None:
-        self._study.sampler = self._sampler(derive_seed(self._search.seed, self._n_asked), self._search.n_trials)
+        seed = derive_seed(self._search.seed, self._n_asked)
+        self._study.sampler = self._one_sampler or self._sampler(seed, self._search.n_trials)
         self._n_asked += 1
         trial = self._study.ask()
         params: dict[str, ParamValue] = {}
         for name, parameter in self._search.space.items():
             if self._search.space.is_active(name, params):
-                params[name] = _suggest(trial, parameter)
+                params[name] = suggest(trial, parameter)
         return Proposal(params), trial
 
     def tell(self, handle: optuna.Trial, trial: Trial) -> None:
@@ -117,17 +174,29 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         if trial.state in states:
             self._study.tell(handle, state=states[trial.state])
         else:
-            self._study.tell(handle, trial.value)
+            self._study.tell(handle, list(trial.values or ()))
+        for fold, (shadow, last) in self._measured.pop(handle.number, {}).items():
+            was_cut = trial.state is not State.COMPLETE and fold == len(trial.folds) - 1
+            self._pruning[fold].tell(shadow, None if was_cut else last, states[trial.state] if was_cut else None)
 
     def measure(self, handle: optuna.Trial, measurement: Measurement) -> Decision:
         if not math.isfinite(measurement.value):
             return Decision.CONTINUE  # training ends by itself; Optuna's pruners cannot compare with it
+        if isinstance(self._pruner, optuna.pruners.NopPruner):
+            return Decision.CONTINUE
+        fold, epoch = measurement.fold, measurement.epoch + 1
+        folds = self._measured.setdefault(handle.number, {})
+        shadow = folds[fold][0] if fold in folds else self._pruning[fold].ask()
+        folds[fold] = (shadow, measurement.value)
         # From 1, since Optuna's rungs are amounts: a resource of 1 is the first epoch.
-        handle.report(measurement.value, measurement.step + 1)
-        return Decision.PRUNE if handle.should_prune() else Decision.CONTINUE
+        shadow.report(measurement.value, epoch)
+        # What a sampler learns from trials that are pruned.
+        handle.report(measurement.value, fold * self._search.max_epochs + epoch)
+        return Decision.PRUNE if shadow.should_prune() else Decision.CONTINUE
 
 
-def _suggest(trial: optuna.Trial, parameter: Parameter) -> ParamValue:
+def suggest(trial: optuna.Trial, parameter: Parameter) -> ParamValue:
+    """Have Optuna choose a value of ``parameter``."""
     match distribution(parameter):
         case FloatDistribution() as d:
             return trial.suggest_float(parameter.name, d.low, d.high, log=d.log, step=d.step)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 import queue
+import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +165,13 @@ class Tracker:
         self._put(_End(trial.number, failed, _now()))
         self._running.discard(trial.number)
 
-    def close_running_trials(self) -> None:
-        """Close trials that nobody will end any more as interrupted; their epochs stay."""
-        for number in sorted(self._running):
+    def close_running_trials(self, numbers: Sequence[int] | None = None) -> None:
+        """Close trials that nobody will end any more as interrupted, all or some; their epochs stay."""
+        for number in sorted(self._running if numbers is None else numbers):
             state, reason = StopReason.INTERRUPTED.state, StopReason.INTERRUPTED
             self.set_tags(number, {"hpo.state": state.value, "hpo.stop_reason": reason.value})
             self._put(_End(number, "KILLED", _now()))
-        self._running.clear()
+            self._running.discard(number)
 
     def log_text(self, key: RunKey, text: str, name: str) -> None:
         """A text file among the artifacts."""
@@ -197,32 +199,29 @@ class Tracker:
             self.flush()
         return self._run_ids[key]
 
-    def log_model(self, key: RunKey, model: Any, example: Any, predictions: Any) -> str:
-        """Log a trained Keras model to a trial's run, link it from the study's, and return its URI.
+    def log_model(self, key: RunKey, flavor: str, model: Any, example: Any, predictions: Any) -> str:
+        """Log a trained model to a trial's run, link it from the study's, and return its URI.
 
         Args:
+            flavor: ``keras`` or ``sklearn``, MLflow's words for the kind of ``model``.
             example: input of shape ``(n, …)``, kept with the model.
             predictions: the model's output on it, for the signature.
         """
-        import keras
-        import tensorflow
         from mlflow.models import Model, infer_signature
 
         self.flush()
-        backend = f"tensorflow=={tensorflow.__version__}"
-        keras.config.disable_interactive_logging()  # MLflow tries the model on its example
         with quiet(), _store_errors():
             mlflow.set_experiment(experiment_id=self.experiment_id)
             info = Model.log(
                 artifact_path=None,
                 name="model",
-                flavor=_KerasFlavor,
+                flavor=_FLAVORS[flavor],
                 run_id=self.run_id(key),
                 model=model,
                 signature=infer_signature(example, predictions),
                 input_example=example,
                 # Said here, since MLflow finds them out by loading the model in another process.
-                pip_requirements=[f"mlflow=={mlflow.__version__}", f"keras=={keras.__version__}", backend],
+                pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", *_REQUIREMENTS[flavor])],
             )
             self._client.log_outputs(self.run_id(STUDY), [LoggedModelOutput(info.model_id, step=0)])
         return str(info.model_uri)
@@ -322,10 +321,30 @@ class _KerasFlavor:
 
     @staticmethod
     def save_model(path: str, **options: Any) -> None:
+        import keras
         import mlflow.keras
 
+        keras.config.disable_interactive_logging()  # MLflow tries the model on its example
         Path(path).mkdir(parents=True, exist_ok=True)
         mlflow.keras.save_model(path=path, **options)
+
+
+class _SklearnFlavor:
+    """``mlflow.sklearn`` for ``Model.log``, in a format that runs no code when it is loaded."""
+
+    @staticmethod
+    def save_model(path: str, **options: Any) -> None:
+        import mlflow.sklearn
+        from skops.io import dumps, get_untrusted_types
+
+        model = options.pop("model")
+        trusted = [name for name in get_untrusted_types(data=dumps(model)) if name.startswith("sklearn.")]
+        options |= {"serialization_format": "skops", "skops_trusted_types": trusted}
+        mlflow.sklearn.save_model(sk_model=model, path=path, **options)
+
+
+_FLAVORS = {"keras": _KerasFlavor, "sklearn": _SklearnFlavor}
+_REQUIREMENTS = {"keras": ("keras", "tensorflow"), "sklearn": ("scikit-learn", "skops")}
 
 
 def _now() -> int:
@@ -333,24 +352,31 @@ def _now() -> int:
 
 
 def _final_metrics(trial: Trial) -> dict[str, float]:
-    """The scalars that people sort trials by; with several folds, means over them and one score each."""
+    """The scalars that people sort trials by; with several folds, means over them (of epochs, medians)."""
     outcomes = [fold.outcome for fold in trial.folds]
     metrics: dict[str, float] = {
         "epochs_run": trial.epochs_run,
         "epochs_saved": trial.epochs_saved,
         "total_seconds": trial.seconds,
     }
-    if trial.value is not None:
-        metrics["objective"] = trial.value
+    if trial.values is not None:
+        metrics["objective"] = trial.values[0]
+        others = zip(trial.folds[0].others, trial.values[1:], strict=True)
+        metrics |= {f"objective_{name}": value for name, value in others}
+    elif trial.mean_score is not None:  # at the budget at which it was dropped
+        metrics["rung_objective"] = trial.mean_score
+    if trial.std is not None and trial.standard_error is not None:
+        metrics |= {"objective_std": trial.std, "objective_se": trial.standard_error}
     for phase in {phase for fold in trial.folds for phase in fold.seconds}:
         metrics[f"{phase}_seconds"] = sum(fold.seconds.get(phase, 0.0) for fold in trial.folds)
-    if len(outcomes) == 1:
-        outcome = outcomes[0]
-        for name in ("best_epoch", "stopped_epoch"):
-            if (value := getattr(outcome, name)) is not None:
-                metrics[name] = value
-        if outcome.best_value is not None:
-            metrics[f"best_{outcome.monitor}"] = outcome.best_value
+    if trial.best_epochs:
+        metrics["best_epoch"] = statistics.median(trial.best_epochs)
+    stopped = [outcome.stopped_epoch for outcome in outcomes if outcome.stopped_epoch is not None]
+    if stopped and len(stopped) == len(outcomes):
+        metrics["stopped_epoch"] = statistics.median(stopped)
+    best_values = [outcome.best_value for outcome in outcomes if outcome.best_value is not None]
+    if best_values:
+        metrics[f"best_{outcomes[0].monitor}"] = statistics.fmean(best_values)
     if trial.folds and trial.folds[0].n_weights is not None:
         metrics["n_weights"] = trial.folds[0].n_weights
     return metrics

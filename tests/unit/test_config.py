@@ -17,6 +17,7 @@ CONFIG: dict[str, Any] = {
     "seed": 0,
     "max_epochs": 1,
     "study": None,
+    "enqueue": [],
 }
 
 

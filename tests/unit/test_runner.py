@@ -17,7 +17,7 @@ from hpo.executors.inline import InlineExecutor
 from hpo.resampling import Holdout
 from hpo.runner import End, Result, Runner
 from hpo.space import SearchSpace
-from hpo.strategies.base import Evaluate, Search, Strategy
+from hpo.strategies.base import Evaluate, Search, Strategy, StrategyTags
 from hpo.study import Names, Study
 from hpo.trial import Decision, EarlyStopping, Limits, Measurement, Objective, Proposal, State, StopReason, Trial
 
@@ -32,6 +32,8 @@ SPACE = SearchSpace.from_config(
 class Listed(Strategy):
     """Proposes a list of params, and keeps what came back."""
 
+    tags = StrategyTags("optuna")
+
     def __init__(self, proposals: list[dict[str, Any]], prune_at: int | None = None) -> None:
         self.proposals, self.prune_at = proposals, prune_at
         self.seen: list[Trial] = []
@@ -40,7 +42,7 @@ class Listed(Strategy):
     def search(self, search: Search, evaluate: Evaluate) -> None:
         def on_rung(measurement: Measurement) -> Decision:
             self.measured.append(measurement)
-            return Decision.PRUNE if measurement.step == self.prune_at else Decision.CONTINUE
+            return Decision.PRUNE if measurement.epoch == self.prune_at else Decision.CONTINUE
 
         for params in self.proposals:
             self.seen.append(evaluate(Proposal(params), on_rung))
@@ -166,7 +168,7 @@ def test_n_trials_counts_complete_pruned_and_failed_trials_exactly(run: Callable
 def test_pruning_is_recorded_with_what_was_measured(run: Callable[..., Any]) -> None:
     strategy = Listed([{"x": 0.5, "kind": "good"}], prune_at=1)
     result, client, runs = run(strategy, Limits(n_trials=1))
-    assert [m.step for m in strategy.measured] == [0, 1]
+    assert [(m.fold, m.epoch) for m in strategy.measured] == [(0, 0), (0, 1)]
     (child,) = trial_runs(runs)
     assert (child.data.tags["hpo.state"], child.info.status) == ("PRUNED", "FINISHED")
     assert child.data.metrics["epochs_saved"] == 1

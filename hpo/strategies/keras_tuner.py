@@ -1,0 +1,339 @@
+"""Keras Tuner: its random, Bayesian, Hyperband and grid tuners, with ``run_trial`` overridden as its guide shows.
+
+The tuner's oracle chooses; the study trains, for any model and any number of folds. https://keras.io/keras_tuner
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import keras_tuner as kt
+from keras_tuner.src.errors import FailedTrialError  # not exported at the top of the package
+from sklearn.exceptions import ConvergenceWarning
+
+from hpo.errors import ConfigError
+from hpo.space import Categorical, Float, Int, Numeric, Parameter, SearchSpace
+from hpo.strategies import grid
+from hpo.strategies.base import (
+    Evaluate,
+    OpenTrial,
+    Plan,
+    Rung,
+    Search,
+    Strategy,
+    StrategyTags,
+    option_error,
+    startup_trials,
+)
+from hpo.trial import ParamValue, Proposal, State, Trial
+
+OBJECTIVE = "objective"
+
+
+def hyperparameters(space: SearchSpace) -> kt.HyperParameters:
+    """The Keras Tuner space that means the same as ``space``; :func:`params_of` is its inverse.
+
+    What has an order but no continuum is an index, since ``hp.Float`` with a step loses its upper end to rounding;
+    choices are indices, since ``hp.Choice`` takes no None and no mixture of types. A whole number on a logarithmic
+    scale is a real one that is rounded: every number has its interval of half a step to both sides, as in Optuna.
+    """
+    hp = kt.HyperParameters()
+    for parameter in space.values():
+        with ExitStack() as scopes:
+            for parent, values in _scopes(space, parameter).items():
+                scopes.enter_context(hp.conditional_scope(parent, values))
+            _register(hp, parameter)
+    return hp
+
+
+def grid_hyperparameters(space: SearchSpace) -> kt.HyperParameters:
+    """The points of every parameter as indices, so that the tuner's grid is the grid of ``space``."""
+    hp = kt.HyperParameters()
+    for parameter in space.values():
+        with ExitStack() as scopes:
+            for parent, values in (parameter.when or {}).items():
+                points = space[parent].points() or ()
+                scopes.enter_context(hp.conditional_scope(parent, [points.index(v) for v in values if v in points]))
+            hp.Choice(parameter.name, list(range(len(parameter.points() or ()))), ordered=False)
+    return hp
+
+
+def _register(hp: kt.HyperParameters, parameter: Parameter) -> None:
+    match parameter:
+        case Categorical(choices=choices):
+            hp.Choice(parameter.name, list(range(len(choices))), ordered=False)
+        case Numeric() if values := _indexed(parameter):
+            hp.Int(parameter.name, 0, len(values) - 1)
+        case Int(low=low, high=high):
+            hp.Float(parameter.name, low - 0.5, high + 0.5, sampling="log")
+        case Float(low=low, high=high, log=log):
+            hp.Float(parameter.name, low, high, sampling="log" if log else "linear")
+
+
+def _indexed(parameter: Parameter) -> Sequence[ParamValue]:
+    """The values of a parameter that is mapped to their indices; () for one that is not."""
+    if isinstance(parameter, Categorical):
+        return parameter.choices
+    assert isinstance(parameter, Numeric)
+    return () if parameter.log and parameter.low < parameter.high else parameter.steps()
+
+
+def _scopes(space: SearchSpace, parameter: Parameter) -> dict[str, list[int]]:
+    """The conditions that Keras Tuner can hold, on indices; a child of another kind of parent is drawn and left out."""
+    when = {parent: (_indexed(space[parent]), values) for parent, values in (parameter.when or {}).items()}
+    if not all(known for known, _ in when.values()):
+        return {}
+    return {parent: [known.index(value) for value in values] for parent, (known, values) in when.items()}
+
+
+def params_of(space: SearchSpace, values: dict[str, Any]) -> dict[str, ParamValue]:
+    """Params from the values of a Keras Tuner trial; inactive ones are absent."""
+    params: dict[str, ParamValue] = {}
+    for name, parameter in space.items():
+        if not space.is_active(name, params):
+            continue
+        value = values[name]
+        if indexed := _indexed(parameter):
+            params[name] = indexed[value]
+        elif isinstance(parameter, Int):
+            params[name] = int(min(parameter.high, max(parameter.low, round(value))))
+        else:
+            assert isinstance(parameter, Float)
+            params[name] = float(min(parameter.high, max(parameter.low, value)))
+    return params
+
+
+def grid_params_of(space: SearchSpace, values: dict[str, Any]) -> dict[str, ParamValue]:
+    """As :func:`params_of`, for :func:`grid_hyperparameters`."""
+    params: dict[str, ParamValue] = {}
+    for name, parameter in space.items():
+        if space.is_active(name, params):
+            params[name] = (parameter.points() or ())[values[name]]
+    return params
+
+
+class _Evaluated:
+    """A tuner whose trials the study evaluates."""
+
+    evaluation: Any
+
+    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        evaluated: Trial = self.evaluation(trial)
+        if evaluated.mean_score is None or evaluated.state is State.FAIL:
+            raise FailedTrialError(evaluated.error or "no score")
+        return {OBJECTIVE: evaluated.mean_score}
+
+
+class _RandomSearch(_Evaluated, kt.RandomSearch):
+    pass
+
+
+class _BayesianOptimization(_Evaluated, kt.BayesianOptimization):
+    pass
+
+
+class _GridSearch(_Evaluated, kt.GridSearch):
+    pass
+
+
+class _Hyperband(_Evaluated, kt.Hyperband):
+    pass
+
+
+class KerasTunerStrategy(Strategy):
+    """The base of the four: makes the tuner and hands its trials to the study."""
+
+    def search(self, search: Search, evaluate: Evaluate) -> None:
+        direction = {"minimize": "min", "maximize": "max"}[search.objective.direction]
+        with tempfile.TemporaryDirectory(prefix="hpo-") as folder, warnings.catch_warnings():
+            # Of Keras Tuner's own code, and of its surrogate's fit; nothing that a user could mend.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras_tuner")
+            warnings.filterwarnings("ignore", category=ConvergenceWarning)
+            tuner = self.make(
+                search,
+                objective=kt.Objective(OBJECTIVE, direction),
+                hypermodel=None,
+                tune_new_entries=False,
+                allow_new_entries=False,
+                seed=search.seed % (2**31 - 1) + 1,  # it takes 0 for no seed
+                max_consecutive_failed_trials=sys.maxsize,  # the study has a limit of its own
+                directory=folder,
+                overwrite=True,
+            )
+            tuner.evaluation = self.evaluation(search, evaluate)
+            tuner.search(verbose=0)
+
+    def make(self, search: Search, **options: Any) -> Any:
+        """The library's tuner."""
+        raise NotImplementedError
+
+    def evaluation(self, search: Search, evaluate: Evaluate) -> Any:
+        """What a trial of the tuner is answered with."""
+        return lambda trial: evaluate(Proposal(params_of(search.space, trial.hyperparameters.values)))
+
+
+class RandomStrategy(KerasTunerStrategy):
+    """Independent draws, none twice, by ``keras_tuner.RandomSearch``."""
+
+    tags = StrategyTags("keras_tuner.RandomSearch", samples_prior=True, parallel=False)
+
+    def make(self, search: Search, **options: Any) -> Any:
+        hp = hyperparameters(search.space)
+        return _RandomSearch(max_trials=search.n_trials or sys.maxsize, hyperparameters=hp, **options)
+
+
+class BayesianStrategy(KerasTunerStrategy):
+    """A Gaussian process with an upper-confidence bound, by ``keras_tuner.BayesianOptimization``.
+
+    Args:
+        num_initial_points: random trials before the model of the space; None takes a quarter of all, 3 to 10.
+        alpha: variance added to the values, against noise.
+        beta: weight of exploration.
+    """
+
+    tags = StrategyTags("keras_tuner.BayesianOptimization", parallel=False, learns=True)
+
+    def __init__(self, num_initial_points: int | None = None, alpha: float = 1e-4, beta: float = 2.6) -> None:
+        if num_initial_points is not None and (type(num_initial_points) is not int or num_initial_points < 1):
+            expected = "a whole number of at least 1, or null"
+            raise option_error("num_initial_points", num_initial_points, expected, "null")
+        for name, value in (("alpha", alpha), ("beta", beta)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise option_error(name, value, "a number of at least 0", "1")
+        self.num_initial_points, self.alpha, self.beta = num_initial_points, alpha, beta
+
+    def make(self, search: Search, **options: Any) -> Any:
+        first = self.num_initial_points or startup_trials(search.n_trials)
+        options |= {"num_initial_points": first, "alpha": self.alpha, "beta": self.beta}
+        hp = hyperparameters(search.space)
+        return _BayesianOptimization(max_trials=search.n_trials or sys.maxsize, hyperparameters=hp, **options)
+
+
+class GridStrategy(KerasTunerStrategy):
+    """Every combination of the space's points, by ``keras_tuner.GridSearch``.
+
+    Args:
+        oversize: ``refuse`` a grid larger than ``limits.n_trials`` or ``coarsen`` it; this library fixes the order.
+    """
+
+    tags = StrategyTags("keras_tuner.GridSearch", finite=True, parallel=False)
+
+    def __init__(self, oversize: str = "refuse") -> None:
+        self.oversize = grid.check_oversize(oversize)
+        if oversize == "shuffle":
+            raise option_error("oversize", oversize, "refuse or coarsen, since Keras Tuner fixes the order", "coarsen")
+
+    def plan(self, search: Search) -> Plan:
+        return Plan(grid.fit(search, self.oversize).grid_size())
+
+    def make(self, search: Search, **options: Any) -> Any:
+        return _GridSearch(hyperparameters=grid_hyperparameters(grid.fit(search, self.oversize)), **options)
+
+    def evaluation(self, search: Search, evaluate: Evaluate) -> Any:
+        space = grid.fit(search, self.oversize)
+        return lambda trial: evaluate(Proposal(grid_params_of(space, trial.hyperparameters.values)))
+
+
+class HyperbandStrategy(KerasTunerStrategy):
+    """Successive halving from several starting budgets (Li et al. 2018), by ``keras_tuner.Hyperband``.
+
+    The tuner repeats its brackets until a limit of the study ends it.
+
+    Args:
+        factor: of each rung, 1 in ``factor`` trials goes on with ``factor`` times the budget.
+    """
+
+    tags = StrategyTags("keras_tuner.Hyperband", rungs=True, parallel=False, samples_prior=True)
+
+    def __init__(self, factor: int = 3) -> None:
+        if type(factor) is not int or factor < 2:
+            raise option_error("factor", factor, "a whole number of at least 2", "3")
+        self.factor = factor
+
+    def brackets(self, max_epochs: int) -> list[list[Rung]]:
+        """The schedule of one iteration, as ``HyperbandOracle`` reckons it, the most aggressive bracket first."""
+        n_brackets, epochs = 0, float(max_epochs)
+        while epochs >= 1:
+            n_brackets, epochs = n_brackets + 1, epochs / self.factor
+        end = math.ceil(1 + math.log(max_epochs, self.factor))
+        return [
+            [
+                Rung(
+                    math.ceil(end / (bracket + 1) * self.factor ** (bracket - rung)),
+                    math.ceil(max_epochs / self.factor ** (bracket - rung)),
+                    n_brackets - 1 - bracket,
+                )
+                for rung in range(bracket + 1)
+            ]
+            for bracket in reversed(range(n_brackets))
+        ]
+
+    def plan(self, search: Search) -> Plan:
+        brackets = self.brackets(search.max_epochs)
+        first = brackets[0][0].n_trials
+        if search.n_trials is not None and search.n_trials < first:
+            expected = f"at least {first}, the first bracket of Hyperband: no trial would get its whole budget"
+            fix = f"limits.n_trials={first}, or a smaller max_epochs, or a larger strategy.factor"
+            raise ConfigError("limits.n_trials", search.n_trials, expected, fix)
+        rungs, begun = [], 0
+        for bracket in brackets:
+            if search.n_trials is not None and begun + bracket[0].n_trials > search.n_trials:
+                left = search.n_trials - begun
+                rungs += [Rung(left, bracket[0].max_epochs, bracket[0].bracket)] if left else []
+                break
+            rungs += bracket
+            begun += bracket[0].n_trials
+        return Plan(search.n_trials, tuple(rungs))
+
+    def make(self, search: Search, **options: Any) -> Any:
+        hp = hyperparameters(search.space)
+        # An iteration after another: the study's limits end it.
+        options |= {"max_epochs": search.max_epochs, "factor": self.factor, "hyperband_iterations": None}
+        return _Hyperband(hyperparameters=hp, **options)
+
+    def evaluation(self, search: Search, evaluate: Evaluate) -> Any:
+        return _Brackets(search, evaluate, self.brackets(search.max_epochs))
+
+
+class _Brackets:
+    """Follows Hyperband's rounds: what the tuner promotes goes on as the same trial, the rest is dropped."""
+
+    def __init__(self, search: Search, evaluate: Evaluate, brackets: list[list[Rung]]) -> None:
+        self._search, self._evaluate = search, evaluate
+        self._sizes = {len(bracket) - 1: [rung.n_trials for rung in bracket] for bracket in brackets}
+        self._open: dict[str, tuple[OpenTrial, int]] = {}
+        self._n_in_round = 0
+        self._at = (-1, -1)
+
+    def __call__(self, trial: Any) -> Trial:
+        values = trial.hyperparameters.values
+        bracket, rung = values["tuner/bracket"], values["tuner/round"]
+        if (bracket, rung) != self._at:
+            self._at, self._n_in_round = (bracket, rung), 0
+            if rung == 0:
+                self._drop(below=sys.maxsize)
+        self._n_in_round += 1
+        if rung == 0:
+            opened = self._evaluate.open(params_of(self._search.space, values))
+        else:
+            opened, _ = self._open.pop(values["tuner/trial_id"])
+        evaluated = opened.train(values["tuner/epochs"])
+        if evaluated.state is not State.COMPLETE or rung == len(self._sizes[bracket]) - 1:
+            evaluated = opened.close()
+        else:
+            self._open[trial.trial_id] = (opened, rung)
+        if self._n_in_round == self._sizes[bracket][rung]:
+            self._drop(below=rung)
+        return evaluated
+
+    def _drop(self, below: int) -> None:
+        for key, (opened, rung) in list(self._open.items()):
+            if rung < below:
+                opened.close(dropped=True)
+                del self._open[key]

@@ -1,0 +1,374 @@
+"""scikit-learn: GridSearchCV, RandomizedSearchCV and their successive-halving forms.
+
+The library chooses the candidates and owns the folds; an estimator that stands for the study evaluates one fold for
+every ``fit`` and knows its score. https://scikit-learn.org/stable/modules/grid_search.html
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.base import BaseEstimator
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401 makes the halving searches importable
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
+    ParameterGrid,
+    ParameterSampler,
+    RandomizedSearchCV,
+)
+
+from hpo.space import Categorical, Float, Int, Parameter, SearchSpace
+from hpo.strategies import grid
+from hpo.strategies.base import Evaluate, OpenTrial, Plan, Rung, Search, Strategy, StrategyTags, option_error
+from hpo.trial import Params, ParamValue, canonical
+
+PARAMS, BUDGET = "params", "budget"
+
+
+class Folds:
+    """Maps the library's ``fit`` calls, one a candidate and fold, to open trials of the study.
+
+    Candidates with equal params are different trials where the library drew them twice; a larger budget goes on with
+    the trial that has the params.
+    """
+
+    def __init__(self, evaluate: Evaluate, search: Search, has_rungs: bool) -> None:
+        self._evaluate, self._search, self._has_rungs = evaluate, search, has_rungs
+        self._fold_of = {
+            np.asarray(train, dtype="int64").tobytes(): fold for fold, (train, _) in enumerate(search.row_splits)
+        }
+        self._open: dict[str, list[tuple[OpenTrial, set[int]]]] = {}
+
+    def __deepcopy__(self, memo: object) -> Folds:
+        return self  # scikit-learn clones an estimator with its params
+
+    def score(self, params: Params, rows: Any, budget: int | None) -> float:
+        """Evaluate ``params`` on the fold that trains on ``rows``; NaN where it failed, greater is better."""
+        fold, key = self._fold_of[np.asarray(rows, dtype="int64").tobytes()], canonical(params)
+        waiting = self._open.setdefault(key, [])
+        entry = next((entry for entry in waiting if fold not in entry[1]), None)
+        if entry is None:
+            entry = (self._evaluate.open(params), set())
+            waiting.append(entry)
+        trial, done = entry
+        result = trial.train_fold(fold, budget)
+        done.add(fold)
+        if len(done) == len(self._search.row_splits) and not self._has_rungs:
+            waiting.remove(entry)
+            trial.close()
+        if result is None or result.score is None:
+            return math.nan
+        return result.score if self._search.objective.direction == "maximize" else -result.score
+
+    def next_rung(self, candidates: Sequence[Params]) -> None:
+        """Drop the trials that are not among ``candidates``, and get ready for the folds of those that are."""
+        kept: dict[str, int] = {}
+        for params in candidates:
+            kept[canonical(params)] = kept.get(canonical(params), 0) + 1
+        for key, entries in list(self._open.items()):
+            going_on, dropped = entries[: kept.get(key, 0)], entries[kept.get(key, 0) :]
+            for trial, _ in dropped:
+                trial.close(dropped=True)
+            self._open[key] = [(trial, set()) for trial, _ in going_on]
+
+    def finish(self) -> None:
+        """Close the trials of the last rung, which were trained as long as the schedule allows."""
+        for entries in self._open.values():
+            for trial, _ in entries:
+                trial.close()
+        self._open.clear()
+
+
+class FoldEstimator(BaseEstimator):
+    """Stands for the study in a scikit-learn search: ``fit`` on the row indices of a fold evaluates that fold.
+
+    Args:
+        folds: where the fold is evaluated.
+        params: of the candidate.
+        budget: most epochs; None for all.
+    """
+
+    def __init__(self, folds: Folds | None = None, params: Params | None = None, budget: int | None = None) -> None:
+        self.folds, self.params, self.budget = folds, params, budget
+
+    def fit(self, rows: Any, y: Any = None) -> FoldEstimator:
+        assert self.folds is not None
+        self.score_ = self.folds.score(dict(self.params or {}), np.ravel(rows), self.budget)
+        return self
+
+    def score(self, rows: Any, y: Any = None) -> float:
+        """What the fold scored, with the sign that makes greater better."""
+        return float(self.score_)
+
+
+class SpaceDistribution:
+    """A search space as one scipy-like distribution: draws whole params, inactive ones absent."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+
+    def rvs(self, random_state: np.random.RandomState) -> Params:
+        """Params drawn from the space's own distribution."""
+        params: dict[str, ParamValue] = {}
+        for name, parameter in self.space.items():
+            value = draw(parameter, random_state)  # drawn for inactive ones too: the stream does not depend on others
+            if self.space.is_active(name, params):
+                params[name] = value
+        return params
+
+
+def draw(parameter: Parameter, random_state: np.random.RandomState) -> ParamValue:
+    """One value, from scipy's distribution that means the same as ``parameter``."""
+    match parameter:
+        case Categorical(choices=choices):
+            return choices[int(random_state.randint(len(choices)))]
+        case Float(low=low, high=high) | Int(low=low, high=high) if low == high:
+            return low
+        case Float(low=low, high=high, log=True):
+            return float(min(high, max(low, stats.loguniform(low, high).rvs(random_state=random_state))))
+        case Int(low=low, high=high, log=True):
+            # Every whole number has its interval of half a step to both sides, as in Optuna.
+            real = stats.loguniform(low - 0.5, high + 0.5).rvs(random_state=random_state)
+            return int(min(high, max(low, round(float(real)))))
+        case Float(low=low, high=high, step=None):
+            return float(stats.uniform(low, high - low).rvs(random_state=random_state))
+        case Float() | Int():
+            points = parameter.steps()
+            return points[int(stats.randint(0, len(points)).rvs(random_state=random_state))]
+    raise TypeError(f"no distribution for {parameter!r}")
+
+
+class _Recorded:
+    """Keeps the results of a search that is stopped in the middle: a candidate at a time, or a rung at a time."""
+
+    results: Mapping[str, Any] = {}
+
+    def keep(self, evaluate_candidates: Callable[..., Any]) -> Callable[..., Any]:
+        def evaluated(candidates: Any, *args: Any, **options: Any) -> Any:
+            self.results = evaluate_candidates(candidates, *args, **options)
+            return self.results
+
+        return evaluated
+
+
+class _Grid(_Recorded, GridSearchCV):
+    def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
+        evaluate = self.keep(evaluate_candidates)
+        for candidate in ParameterGrid(self.param_grid):
+            evaluate([candidate])
+
+
+class _Random(_Recorded, RandomizedSearchCV):
+    def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
+        evaluate = self.keep(evaluate_candidates)
+        for candidate in ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state):
+            evaluate([candidate])
+
+
+class _Rungs(_Recorded):
+    """Tells the study which trials each rung of a halving search goes on with."""
+
+    def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any) -> None:
+        folds: Folds = self.estimator.folds  # type: ignore[attr-defined]
+        evaluate = self.keep(evaluate_candidates)
+
+        def rung(candidates: list[dict[str, Any]], *args: Any, **options: Any) -> Any:
+            folds.next_rung([candidate[PARAMS] for candidate in candidates])
+            return evaluate(candidates, *args, **options)
+
+        super()._run_search(rung, callback_ctx=callback_ctx)  # type: ignore[misc]
+
+
+class _HalvingGrid(_Rungs, HalvingGridSearchCV):
+    pass
+
+
+class _HalvingRandom(_Rungs, HalvingRandomSearchCV):
+    pass
+
+
+class SklearnStrategy(Strategy):
+    """The base of the four: runs a scikit-learn search over row indices and keeps its ``cv_results_``."""
+
+    has_rungs = False
+
+    def __init__(self) -> None:
+        self._results: Mapping[str, Any] = {}
+
+    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+        """The library's search object."""
+        raise NotImplementedError
+
+    def search(self, search: Search, evaluate: Evaluate) -> None:
+        folds = Folds(evaluate, search, self.has_rungs)
+        options = {"cv": list(search.row_splits), "refit": False, "n_jobs": 1}
+        made = self.make(FoldEstimator(folds), search, options)
+        rows = np.arange(max(int(max(part.max() for part in split)) for split in search.row_splits) + 1)
+        try:
+            with warnings.catch_warnings():
+                # A failed trial is recorded with its reason; here it is a missing score.
+                warnings.filterwarnings("ignore", "One or more of the .* scores are non-finite", UserWarning)
+                warnings.filterwarnings(
+                    "ignore", "Mean of empty slice|invalid value|Degrees of freedom", RuntimeWarning
+                )
+                made.fit(rows)
+        finally:
+            self._results = made.results
+        folds.finish()
+
+    def tables(self) -> Mapping[str, str]:
+        """``cv_results_`` with the params in columns of their own; scores of a loss are negative, as there."""
+        if not self._results:
+            return {}
+        results = {name: list(values) for name, values in self._results.items() if not name.startswith("param_")}
+        params = [candidate.get(PARAMS, candidate) for candidate in results.pop("params")]
+        names = list(dict.fromkeys(name for candidate in params for name in candidate if name != BUDGET))
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow([*(f"param_{name}" for name in names), *results])
+        for row, candidate in enumerate(params):
+            table.writerow([*(candidate.get(n) for n in names), *(values[row] for values in results.values())])
+        return {"cv_results.csv": text.getvalue()}
+
+
+class GridStrategy(SklearnStrategy):
+    """Every combination of the space's points, by ``GridSearchCV``.
+
+    Args:
+        oversize: what to do with a grid larger than ``limits.n_trials``: ``refuse``, ``coarsen`` or ``shuffle``.
+    """
+
+    tags = StrategyTags("sklearn.model_selection.GridSearchCV", finite=True)
+
+    def __init__(self, oversize: str = "refuse") -> None:
+        super().__init__()
+        self.oversize = grid.check_oversize(oversize)
+
+    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+        return _Grid(estimator, candidates(search, self.oversize), **options)
+
+    def plan(self, search: Search) -> Plan:
+        size = grid.fit(search, self.oversize).grid_size()
+        return Plan(size if search.n_trials is None else min(size, search.n_trials))
+
+
+def candidates(search: Search, oversize: str) -> list[dict[str, list[Params]]]:
+    """The grid as scikit-learn takes it: a candidate is one value of ``params``, so that inactive ones are absent."""
+    space = grid.fit(search, oversize)
+    size = space.grid_size()
+    if search.n_trials is not None and size > search.n_trials:
+        return [{PARAMS: grid.shuffled(space, search.n_trials, search.seed)}]
+    return [{PARAMS: list(ParameterGrid(grid.subgrids(space)))}]
+
+
+class RandomStrategy(SklearnStrategy):
+    """Independent draws from the space, by ``RandomizedSearchCV``."""
+
+    tags = StrategyTags("sklearn.model_selection.RandomizedSearchCV", samples_prior=True)
+
+    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+        drawn = {PARAMS: SpaceDistribution(search.space)}
+        n_iter = search.n_trials or 1_000_000  # drawn one by one, as long as the study goes on
+        return _Random(estimator, drawn, n_iter=n_iter, random_state=search.seed, **options)
+
+
+class HalvingStrategy(SklearnStrategy):
+    """The base of both successive-halving searches (Jamieson & Talwalkar 2016).
+
+    Args:
+        factor: of each rung, 1 in ``factor`` trials goes on with ``factor`` times the budget.
+        min_epochs: budget of the first rung; None takes as much as lets the last rung have all.
+    """
+
+    has_rungs = True
+
+    def __init__(self, factor: int = 3, min_epochs: int | None = None) -> None:
+        super().__init__()
+        if type(factor) is not int or factor < 2:
+            raise option_error("factor", factor, "a whole number of at least 2", "3")
+        if min_epochs is not None and (type(min_epochs) is not int or min_epochs < 1):
+            raise option_error("min_epochs", min_epochs, "a whole number of at least 1, or null", "null")
+        self.factor, self.min_epochs = factor, min_epochs
+
+    def n_candidates(self, search: Search) -> int:
+        """How many trials the first rung has."""
+        raise NotImplementedError
+
+    def options(self, search: Search) -> dict[str, Any]:
+        """Arguments that both library classes take."""
+        if self.min_epochs is not None and self.min_epochs > search.max_epochs:
+            expected = f"at most max_epochs, which is {search.max_epochs}"
+            raise option_error("min_epochs", self.min_epochs, expected, "null")
+        least = "exhaust" if self.min_epochs is None else self.min_epochs
+        rungs = {"factor": self.factor, "resource": BUDGET, "max_resources": search.max_epochs, "min_resources": least}
+        return rungs | {"return_train_score": False, "random_state": search.seed}
+
+    def plan(self, search: Search) -> Plan:
+        # As BaseSuccessiveHalving._run_search reckons, without aggressive elimination.
+        self.options(search)
+        n = self.n_candidates(search)
+        needed = 1 + math.floor(math.log(n, self.factor))
+        least = self.min_epochs or max(1, search.max_epochs // self.factor ** (needed - 1))
+        possible = 1 + math.floor(math.log(search.max_epochs // least, self.factor))
+        rungs = []
+        for rung in range(min(needed, possible)):
+            rungs.append(Rung(n, min(search.max_epochs, self.factor**rung * least)))
+            n = math.ceil(n / self.factor)
+        return Plan(rungs[0].n_trials, tuple(rungs))
+
+
+class HalvingGridStrategy(HalvingStrategy):
+    """All combinations of the space's points on a small budget, the best third on three times as much, and so on.
+
+    Args:
+        oversize: as for the grid.
+    """
+
+    tags = StrategyTags("sklearn.model_selection.HalvingGridSearchCV", finite=True, rungs=True)
+
+    def __init__(self, oversize: str = "refuse", factor: int = 3, min_epochs: int | None = None) -> None:
+        super().__init__(factor, min_epochs)
+        self.oversize = grid.check_oversize(oversize)
+
+    def n_candidates(self, search: Search) -> int:
+        size = grid.fit(search, self.oversize).grid_size()
+        return size if search.n_trials is None else min(size, search.n_trials)
+
+    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+        return _HalvingGrid(estimator, candidates(search, self.oversize), **options, **self.options(search))
+
+
+class HalvingRandomStrategy(HalvingStrategy):
+    """Random draws on a small budget, the best third on three times as much, and so on.
+
+    Args:
+        n_candidates: trials of the first rung; None takes ``limits.n_trials``.
+    """
+
+    tags = StrategyTags("sklearn.model_selection.HalvingRandomSearchCV", rungs=True, samples_prior=True)
+
+    def __init__(self, n_candidates: int | None = None, factor: int = 3, min_epochs: int | None = None) -> None:
+        super().__init__(factor, min_epochs)
+        self._n_candidates = n_candidates
+
+    def n_candidates(self, search: Search) -> int:
+        n = self._n_candidates or search.n_trials
+        if n is None:
+            expected = "a number of trials for the first rung, since limits.n_trials is null"
+            raise option_error("n_candidates", None, expected, "27")
+        if search.n_trials is not None and n > search.n_trials:
+            raise option_error("n_candidates", n, f"at most limits.n_trials, {search.n_trials}", str(search.n_trials))
+        return n
+
+    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+        drawn, n = {PARAMS: SpaceDistribution(search.space)}, self.n_candidates(search)
+        return _HalvingRandom(estimator, drawn, n_candidates=n, **options, **self.options(search))

@@ -1,0 +1,505 @@
+"""The public contract suite: what every strategy keeps to, as checks that a third party can run on its own.
+
+::
+
+    from hpo.testing import strategy_checks
+
+    @pytest.mark.parametrize("check", strategy_checks(MyStrategy().tags), ids=str)
+    def test_my_strategy(check):
+        check(MyStrategy)
+
+A check is chosen by the strategy's tags and raises ``AssertionError``. Checks that rest on chance state how rarely a
+right strategy fails them; with their fixed seeds they give the same answer every time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from hpo.errors import SearchStopped
+from hpo.space import Categorical, Float, Int, Numeric, SearchSpace
+from hpo.strategies.base import Search, Strategy, StrategyTags
+from hpo.trial import (
+    Decision,
+    EarlyStoppingOutcome,
+    FoldResult,
+    Measurement,
+    Objective,
+    OnRung,
+    Params,
+    Proposal,
+    State,
+    StopReason,
+    Trial,
+    canonical,
+)
+
+MAX_EPOCHS = 5
+N_FOLDS = 3
+MakeStrategy = Callable[[], Strategy]
+Score = Callable[[Params], float]
+Curve = Callable[[Params, int, int], float]
+"""Value of params on a fold after an epoch."""
+
+_SPACES: dict[str, dict[str, dict[str, Any]]] = {
+    "all_types": {
+        "rate": {"type": "float", "low": 1e-4, "high": 1.0, "log": True, "grid": [1e-3, 0.1]},
+        "drop": {"type": "float", "low": 0.0, "high": 0.6, "step": 0.2, "grid": [0.0, 0.6]},
+        "units": {"type": "int", "low": 16, "high": 48, "step": 16, "grid": [16, 48]},
+        "depth": {"type": "int", "low": 1, "high": 64, "log": True, "grid": [1, 8]},
+        "act": {"type": "categorical", "choices": ["relu", "elu", 3, None], "grid": ["relu", None]},
+        "opt": {"type": "categorical", "choices": ["adam", "sgd"]},
+        "momentum": {"type": "float", "low": 0.0, "high": 0.9, "grid": [0.0, 0.9], "when": {"opt": ["sgd"]}},
+    },
+    "one_float": {"x": {"type": "float", "low": -1.0, "high": 2.0, "grid": [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]}},
+    "one_value": {
+        "x": {"type": "float", "low": 0.5, "high": 0.5},
+        "n": {"type": "int", "low": 3, "high": 3},
+    },
+    "categories": {
+        "a": {"type": "categorical", "choices": [True, False]},
+        "b": {"type": "categorical", "choices": ["x"]},
+    },
+    "nested": {
+        "a": {"type": "categorical", "choices": ["x", "y", "z"]},
+        "b": {"type": "int", "low": 1, "high": 3, "when": {"a": ["x", "y"]}},
+        "c": {"type": "categorical", "choices": ["p", "q"], "when": {"a": ["z"]}},
+        "d": {"type": "float", "low": 0.0, "high": 1.0, "grid": [0.0, 1.0], "when": {"b": [2, 3]}},
+        "e": {"type": "int", "low": 1, "high": 9, "log": True, "grid": [1, 9], "when": {"a": ["x"], "b": [1]}},
+    },
+}
+SPACES: Mapping[str, SearchSpace] = {name: SearchSpace.from_config(config) for name, config in _SPACES.items()}
+
+
+class Evaluation:
+    """Stands for a study: scores params by a formula, a value an epoch, and ends the search after some trials."""
+
+    def __init__(
+        self,
+        score: Score,
+        n_trials: int,
+        curve: Curve | None = None,
+        n_folds: int = 1,
+        others: Sequence[str] = (),
+    ) -> None:
+        self._score, self._n_trials, self._n_folds = score, n_trials, n_folds
+        self._curve, self._others = curve, others
+        self.begun: list[_Running] = []
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials by number."""
+        return [running.trial for running in self.begun]
+
+    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None) -> Trial:
+        running = self.open(proposal.params)
+        running.train(proposal.max_epochs, on_rung)
+        return running.close()
+
+    def open(self, params: Params) -> _Running:
+        """See :meth:`hpo.strategies.base.Evaluate.open`."""
+        if len(self.begun) >= self._n_trials:
+            raise SearchStopped
+        self.begun.append(_Running(self, len(self.begun), params))
+        return self.begun[-1]
+
+    def end(self) -> None:
+        """Close what the strategy left open, as a study does."""
+        for running in self.begun:
+            if not running.is_closed:
+                running.close(dropped=True)
+
+    def train(self, params: Params, fold: int, max_epochs: int, on_rung: OnRung | None) -> FoldResult:
+        """One fold: a value an epoch, to the end or to the epoch at which it is pruned."""
+        value, reason = self._score(params), StopReason.MAX_EPOCHS
+        values: list[float] = []
+        for epoch in range(max_epochs):
+            values.append(self._curve(params, fold, epoch) if self._curve else value)
+            decision = on_rung(Measurement(fold, epoch, values[-1])) if on_rung else Decision.CONTINUE
+            if decision is Decision.PRUNE and self._curve and epoch + 1 < max_epochs:
+                reason = StopReason.PRUNED
+                break
+        if not math.isfinite(value):
+            reason = StopReason.DIVERGED
+        outcome = EarlyStoppingOutcome(
+            "val_loss", None, 0.0, len(values), max_epochs, None, len(values) - 1, values[-1], False, reason
+        )
+        score = (values[-1] if self._curve else value) if reason is StopReason.MAX_EPOCHS else None
+        others = dict.fromkeys(self._others, -value) if score is not None else {}
+        return FoldResult(fold, 1, score, outcome, {"val_loss": tuple(values)}, {}, others=others)
+
+    @property
+    def n_folds(self) -> int:
+        """Folds of every trial."""
+        return self._n_folds
+
+
+class _Running:
+    """A trial of an :class:`Evaluation`; see :class:`hpo.strategies.base.OpenTrial`."""
+
+    def __init__(self, evaluation: Evaluation, number: int, params: Params) -> None:
+        self._evaluation, self._number, self._params = evaluation, number, dict(params)
+        self._folds: dict[int, FoldResult] = {}
+        self.budgets: list[tuple[int, int]] = []
+        self.is_closed = False
+
+    @property
+    def trial(self) -> Trial:
+        return Trial(self._number, self._params, tuple(self._folds[fold] for fold in sorted(self._folds)))
+
+    def train_fold(self, fold: int, max_epochs: int | None = None, on_rung: OnRung | None = None) -> FoldResult | None:
+        assert not self.is_closed, "a closed trial is trained again"
+        if any(result.outcome.stop_reason is not StopReason.MAX_EPOCHS for result in self._folds.values()):
+            return None
+        budget = min(max_epochs or MAX_EPOCHS, MAX_EPOCHS)
+        self.budgets.append((fold, budget))
+        self._folds[fold] = self._evaluation.train(self._params, fold, budget, on_rung)
+        return self._folds[fold]
+
+    def train(self, max_epochs: int | None = None, on_rung: OnRung | None = None) -> Trial:
+        for fold in range(self._evaluation.n_folds):
+            if self.train_fold(fold, max_epochs, on_rung) is None:
+                break
+        return self.trial
+
+    def close(self, dropped: bool = False) -> Trial:
+        assert not self.is_closed, "a trial is closed twice"
+        self.is_closed = True
+        for fold, result in self._folds.items():
+            if dropped and result.outcome.stop_reason is StopReason.MAX_EPOCHS:
+                pruned = replace(result.outcome, stop_reason=StopReason.PRUNED, max_epochs=MAX_EPOCHS)
+                self._folds[fold] = replace(result, outcome=pruned)
+        return self.trial
+
+
+def run(
+    strategy: Strategy,
+    space: SearchSpace,
+    score: Score,
+    n_trials: int,
+    *,
+    seed: int = 0,
+    metric: str = "val_loss",
+    others: Mapping[str, str | None] | None = None,
+    curve: Curve | None = None,
+    n_folds: int = 1,
+    default: Params | None = None,
+    enqueued: tuple[Params, ...] = (),
+) -> Evaluation:
+    """Search ``space`` with ``strategy`` for ``n_trials``; a finite strategy gets as many as its grid needs."""
+    if strategy.tags.finite:
+        n_trials = max(n_trials, space.grid_size())
+    folds = np.arange(3 * n_folds).reshape(n_folds, 3)
+    splits = [(np.setdiff1d(folds.ravel(), part), part) if n_folds > 1 else (part[:2], part[2:]) for part in folds]
+    search = Search(
+        space, Objective.of(metric, others=others), n_trials, MAX_EPOCHS, seed, default, enqueued, tuple(splits)
+    )
+    evaluation = Evaluation(score, n_trials, curve, n_folds, list(others or ()))
+    strategy.plan(search)
+    with contextlib.suppress(SearchStopped):
+        strategy.search(search, evaluation)
+    evaluation.end()
+    return evaluation
+
+
+def bowl(params: Params) -> float:
+    """Smallest at the middle of the numbers, 1 more for every text."""
+    return sum(float(v) ** 2 if isinstance(v, int | float) else 1.0 for v in params.values())
+
+
+def _number(params: Params, name: str) -> float:
+    return float(str(params[name]))
+
+
+# The checks.
+
+
+def check_proposals_lie_in_the_space_and_have_python_types(make: MakeStrategy) -> None:
+    for space in SPACES.values():
+        before = space.to_config()
+        found = run(make(), space, bowl, n_trials=8)
+        assert found.trials
+        for trial in found.trials:
+            assert space.contains(trial.params), trial.params
+            assert all(type(v) in (bool, int, float, str, type(None)) for v in trial.params.values()), trial.params
+        assert space.to_config() == before, "the space was changed"
+
+
+def check_inactive_children_are_absent_and_active_ones_present(make: MakeStrategy) -> None:
+    found = run(make(), SPACES["all_types"], bowl, n_trials=24)
+    with_child = {t.params["opt"] for t in found.trials if "momentum" in t.params}
+    without = {t.params["opt"] for t in found.trials if "momentum" not in t.params}
+    assert with_child == {"sgd"}
+    assert without == {"adam"}
+
+
+def check_both_ends_of_a_range_are_reached(make: MakeStrategy) -> None:
+    """A search of 12 params with 24 trials for each end; drawing alone misses an end once in eight times a search, so
+    strategies that draw get 100 trials and miss one once in 6,000."""
+    space = SearchSpace.from_config(
+        {
+            "n": {"type": "int", "low": 1, "high": 3},
+            "d": {"type": "float", "low": 0.0, "high": 0.6, "step": 0.2},
+        }
+    )
+    tags = make().tags
+    n_trials = 24 if tags.learns else 100
+    for sign, end in ((1, {"n": 1, "d": 0.0}), (-1, {"n": 3, "d": 0.6})):
+
+        def score(params: Params, sign: int = sign) -> float:
+            return sign * (_number(params, "n") + _number(params, "d"))
+
+        found = run(make(), space, score, n_trials=n_trials)
+        assert any(
+            math.isclose(_number(t.params, "d"), end["d"]) and t.params["n"] == end["n"] for t in found.trials
+        ), f"never at {end}"
+
+
+def check_a_logarithmic_scale_is_searched_as_one(make: MakeStrategy) -> None:
+    """On a flat objective at least a fifth of the draws lie below the geometric middle; linear draws put 1 in 100
+    there, so that a strategy which forgets the scale passes once in 10^9 times."""
+    space = SearchSpace.from_config({"x": {"type": "float", "low": 1e-4, "high": 1.0, "log": True}})
+    found = [t for seed in range(8) for t in run(make(), space, lambda p: 1.0, n_trials=6, seed=seed).trials]
+    below = sum(_number(trial.params, "x") < 1e-2 for trial in found)
+    assert below >= len(found) / 5, f"{below} of {len(found)} below the middle"
+
+
+def check_the_prior_is_the_space_s_own(make: MakeStrategy) -> None:
+    """Kolmogorov-Smirnov and chi-square at 1e-6 over 400 draws: a right strategy fails one of six once in 160,000."""
+    space = SearchSpace.from_config(
+        {
+            "real": {"type": "float", "low": -2.0, "high": 3.0},
+            "rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
+            "step": {"type": "float", "low": 0.0, "high": 0.6, "step": 0.2},
+            "units": {"type": "int", "low": 16, "high": 64, "step": 16},
+            "depth": {"type": "int", "low": 1, "high": 16, "log": True},
+            "opt": {"type": "categorical", "choices": ["a", "b", "c"]},
+            "child": {"type": "float", "low": 0.0, "high": 1.0, "when": {"opt": ["b"]}},
+        }
+    )
+    drawn = [trial.params for trial in run(make(), space, lambda p: 1.0, n_trials=400).trials]
+    for name, parameter in space.items():
+        values = [params[name] for params in drawn if name in params]
+        assert prior_p_value(parameter, values) > 1e-6, f"{name} is not drawn as the space says"
+
+
+def prior_p_value(parameter: Any, values: Sequence[Any]) -> float:
+    """How likely draws of ``parameter`` differ from its own distribution as much as ``values`` do.
+
+    Kolmogorov-Smirnov for a continuous parameter, else chi-square.
+    """
+    if isinstance(parameter, Float) and not parameter.steps():
+        places = [parameter.place(value) for value in values]
+        return float(stats.kstest(places, "uniform").pvalue)
+    if isinstance(parameter, Categorical):
+        shares = {choice: 1 / len(parameter.choices) for choice in parameter.choices}
+    elif isinstance(parameter, Int) and parameter.log:
+        low, high = math.log(parameter.low - 0.5), math.log(parameter.high + 0.5)
+        shares = {n: (math.log(n + 0.5) - math.log(n - 0.5)) / (high - low) for n in parameter.steps()}
+    else:
+        assert isinstance(parameter, Numeric)
+        shares = {round(value, 9): 1 / len(parameter.steps()) for value in parameter.steps()}
+    counts = Counter(round(v, 9) if isinstance(v, float) else v for v in values)
+    assert set(counts) <= set(shares), set(counts) - set(shares)
+    expected = [share * len(values) for share in shares.values()]
+    return float(stats.chisquare([counts[key] for key in shares], expected).pvalue)
+
+
+def check_the_grid_is_visited_whole_and_nothing_twice(make: MakeStrategy) -> None:
+    for name, space in SPACES.items():
+        found = run(make(), space, bowl, n_trials=1)
+        visited = [canonical(trial.params) for trial in found.trials]
+        assert len(visited) == len(set(visited)), f"{name}: params are repeated"
+        assert set(visited) == {canonical(params) for params in space.grid()}, f"{name}: another grid"
+
+
+def check_one_seed_gives_one_sequence_and_zero_is_a_seed(make: MakeStrategy) -> None:
+    space, is_finite = SPACES["all_types"], make().tags.finite
+    sequences = [[t.params for t in run(make(), space, bowl, n_trials=14, seed=seed).trials] for seed in (0, 0, 1)]
+    assert sequences[0] == sequences[1]
+    assert is_finite or sequences[0] != sequences[2]
+
+
+def check_global_random_state_is_neither_read_nor_changed(make: MakeStrategy) -> None:
+    space, is_deterministic = SPACES["all_types"], make().tags.deterministic
+    sequences = []
+    for global_seed in (1, 2):
+        random.seed(global_seed)
+        np.random.seed(global_seed)
+        before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+        sequences.append([t.params for t in run(make(), space, bowl, n_trials=12).trials])
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index]
+    assert sequences[0] == sequences[1] or not is_deterministic
+
+
+def check_maximising_a_score_is_minimising_its_negative(make: MakeStrategy) -> None:
+    space = SPACES["all_types"]
+    down = run(make(), space, bowl, n_trials=14)
+    up = run(make(), space, lambda p: -bowl(p), n_trials=14, metric="val_accuracy")
+    assert [t.params for t in down.trials] == [t.params for t in up.trials]
+
+
+def check_a_search_goes_on_after_trials_that_fail(make: MakeStrategy) -> None:
+    found = run(make(), SPACES["one_float"], lambda p: math.nan if _number(p, "x") > 0.8 else bowl(p), n_trials=14)
+    n_expected = 7 if make().tags.finite else 14
+    assert len(found.trials) == n_expected
+    failed = [trial for trial in found.trials if trial.state is State.FAIL]
+    assert 0 < len(failed) < n_expected
+
+
+def check_it_stops_where_the_study_ends(make: MakeStrategy) -> None:
+    """``SearchStopped`` leaves the search, whatever library is around it."""
+    space = SPACES["all_types"]
+    strategy, n_planned = make(), 96
+    splits = ((np.arange(2), np.arange(2, 3)),)
+    search = Search(space, Objective.of("val_loss"), n_planned, MAX_EPOCHS, 0, None, (), splits)
+    evaluation = Evaluation(bowl, 3)
+    try:
+        strategy.search(search, evaluation)
+    except SearchStopped:
+        assert len(evaluation.begun) == 3
+        return
+    raise AssertionError("SearchStopped was swallowed")
+
+
+def check_every_fold_of_a_trial_is_evaluated_once_a_budget(make: MakeStrategy) -> None:
+    found = run(make(), SPACES["one_float"], bowl, n_trials=10, n_folds=N_FOLDS)
+    for running in found.begun:
+        counts = Counter(running.budgets)
+        assert set(counts.values()) == {1}, counts
+        for budget in {budget for _, budget in counts}:
+            folds = {fold for fold, b in counts if b == budget}
+            whole = running.trial.state is not State.FAIL
+            assert folds == set(range(N_FOLDS)) or not whole, f"budget {budget} on folds {folds}"
+
+
+def check_enqueued_configurations_come_first(make: MakeStrategy) -> None:
+    wanted: tuple[Params, ...] = (
+        {"rate": 0.01, "drop": 0.2, "units": 32, "depth": 2, "act": "elu", "opt": "adam"},
+        {"rate": 0.5, "drop": 0.6, "units": 48, "depth": 64, "act": None, "opt": "sgd", "momentum": 0.3},
+    )
+    found = run(make(), SPACES["all_types"], bowl, n_trials=4, enqueued=wanted)
+    for trial, params in zip(found.trials, wanted, strict=False):
+        assert {k: _rounded(v) for k, v in trial.params.items()} == {k: _rounded(v) for k, v in params.items()}
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to nine digits, since libraries keep them on a scale of their own."""
+    return float(f"{value:.9g}") if isinstance(value, float) else value
+
+
+def check_bad_trials_are_pruned_and_good_ones_are_not(make: MakeStrategy) -> None:
+    def curve(params: Params, fold: int, epoch: int) -> float:
+        return abs(_number(params, "x")) + 1 / (epoch + 1)
+
+    space = SPACES["one_float"]
+    found = run(make(), space, lambda p: curve(p, 0, MAX_EPOCHS - 1), n_trials=30, curve=curve)
+    cut = [abs(_number(t.params, "x")) for t in found.trials if t.state is State.PRUNED]
+    kept = [abs(_number(t.params, "x")) for t in found.trials if t.state is State.COMPLETE]
+    assert cut
+    assert kept
+    assert sum(cut) / len(cut) > sum(kept) / len(kept)
+
+
+def check_rungs_grow_and_keep_to_the_plan(make: MakeStrategy) -> None:
+    def curve(params: Params, fold: int, epoch: int) -> float:
+        return abs(_number(params, "x")) + 1 / (epoch + 1) + fold
+
+    strategy = make()
+    space = SearchSpace.from_config({"x": {"type": "float", "low": 0.0, "high": 1.0, "grid": _TENTHS}})
+    found = run(strategy, space, lambda p: 0.0, n_trials=len(_TENTHS), curve=curve, n_folds=2)
+    splits = tuple((np.arange(2), np.arange(2)) for _ in range(2))
+    search = Search(space, Objective.of("val_loss"), len(_TENTHS), MAX_EPOCHS, 0, None, (), splits)
+    planned = Counter({(r.max_epochs, r.bracket): r.n_trials for r in strategy.plan(search).rungs})
+    spent: Counter[int] = Counter()
+    for running in found.begun:
+        by_fold = [[b for fold, b in running.budgets if fold == k] for k in range(2)]
+        assert by_fold[0] == by_fold[1] == sorted(set(by_fold[0])), by_fold
+        spent.update(by_fold[0])
+    allowed: Counter[int] = Counter()
+    for (budget, _), n in planned.items():
+        allowed[budget] += n
+    assert spent == allowed, f"{spent}, planned {allowed}"
+    complete = [t for t in found.trials if t.state is State.COMPLETE]
+    assert complete
+    assert all(len(t.folds) == 2 for t in complete)
+    best = min(found.trials, key=lambda t: _number(t.params, "x"))
+    assert best.state is State.COMPLETE or strategy.tags.samples_prior
+
+
+_TENTHS = [i / 10 for i in range(10)]
+
+
+def check_it_learns(make: MakeStrategy) -> None:
+    """On a bowl in two dimensions, the mean of the last trials beats uniform draws.
+
+    Uniform draws over [-1, 2]² average 2.0 with a standard deviation of 1.5; the mean of 45 of them is below 1.4 once
+    in 300 times, of a right strategy it is far below.
+    """
+    config = {axis: {"type": "float", "low": -1.0, "high": 2.0} for axis in ("x", "y")}
+    space = SearchSpace.from_config(config)
+    last = [t.value for seed in range(3) for t in run(make(), space, bowl, n_trials=30, seed=seed).trials[-15:]]
+    values = [value for value in last if value is not None]
+    assert sum(values) / len(values) < 1.4, sum(values) / len(values)
+
+
+def check_several_objectives_are_told_apart(make: MakeStrategy) -> None:
+    """Of ``x²`` and its negative both ends are worth keeping: the search comes near either of them."""
+    space = SPACES["one_float"]
+    found = run(make(), space, bowl, n_trials=24, others={"n_weights": "minimize"})
+    values = [trial.values for trial in found.trials if trial.values is not None]
+    assert all(len(both) == 2 for both in values)
+    assert min(both[0] for both in values) < 0.2
+    assert max(both[0] for both in values) > 2.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check with a name; called with what makes the strategy anew."""
+
+    name: str
+    function: Callable[[MakeStrategy], None]
+
+    def __call__(self, make: MakeStrategy) -> None:
+        """Run it.
+
+        Raises:
+            AssertionError: when the strategy does not keep to it.
+        """
+        self.function(make)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def strategy_checks(tags: StrategyTags) -> list[Check]:
+    """The checks that a strategy with these tags must pass."""
+    chosen: dict[Callable[[MakeStrategy], None], bool] = {
+        check_proposals_lie_in_the_space_and_have_python_types: tags.conditional,
+        check_inactive_children_are_absent_and_active_ones_present: tags.conditional,
+        check_both_ends_of_a_range_are_reached: True,
+        check_a_logarithmic_scale_is_searched_as_one: not tags.finite,
+        check_the_prior_is_the_space_s_own: tags.samples_prior,
+        check_the_grid_is_visited_whole_and_nothing_twice: tags.finite,
+        check_one_seed_gives_one_sequence_and_zero_is_a_seed: tags.deterministic,
+        check_global_random_state_is_neither_read_nor_changed: True,
+        check_maximising_a_score_is_minimising_its_negative: tags.deterministic,
+        check_a_search_goes_on_after_trials_that_fail: True,
+        check_it_stops_where_the_study_ends: True,
+        check_every_fold_of_a_trial_is_evaluated_once_a_budget: True,
+        check_enqueued_configurations_come_first: tags.enqueues,
+        check_bad_trials_are_pruned_and_good_ones_are_not: tags.pruning,
+        check_rungs_grow_and_keep_to_the_plan: tags.rungs,
+        check_it_learns: tags.learns,
+        check_several_objectives_are_told_apart: tags.several_objectives and not tags.pruning,
+    }
+    return [Check(f.__name__.removeprefix("check_"), f) for f, is_due in chosen.items() if is_due]
