@@ -106,6 +106,8 @@ class CrossValidation(Resampling):
         seed: of folds and stop splits; None takes the study's.
     """
 
+    keeps_groups = False
+
     def __init__(self, stop_fraction: float = 0.15, seed: int | None = None) -> None:
         self.stop_fraction = _fraction("stop_fraction", stop_fraction)
         self.seed = _seed(seed)
@@ -118,7 +120,7 @@ class CrossValidation(Resampling):
         with warnings.catch_warnings():
             # Of too few members of a class, which is refused in `check` where it matters.
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-            pairs = list(splitter.split(rows, y, groups))
+            pairs = list(splitter.split(rows, y, groups if self.keeps_groups else None))
         made = []
         for fold, (part, score) in enumerate(pairs):
             train, watch = self.carve(part, y, groups, derive_seed("stop", seed, fold))
@@ -196,6 +198,8 @@ class RepeatedKFoldResampling(StratifiedKFoldResampling):
 
 class GroupKFoldResampling(KFoldResampling):
     """Folds that tear no group apart; neither do the stop splits."""
+
+    keeps_groups = True
 
     def splitter(self, seed: int) -> Any:
         return GroupKFold(self.n_splits, shuffle=True, random_state=seed)

@@ -27,7 +27,7 @@ from hpo.evaluation import Evaluator, check_space_fits
 from hpo.executors.base import Executor
 from hpo.models.base import Model
 from hpo.resampling import Resampling
-from hpo.strategies.base import Search, Strategy, StrategyTags
+from hpo.strategies.base import Search, Strategy, StrategyTags, install_command
 from hpo.trial import derive_seed
 
 # What may change while a study goes on; everything else defines it. (The start-up trials follow from a limit.)
@@ -285,17 +285,6 @@ def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -
         expected = f"an option that {target} takes"
         return ConfigError(f"{full_key}.{name}", inner.get(name, "given"), expected, f"'~{full_key}.{name}'")
     return ConfigError(full_key, target, f"options that it takes ({said})", "python -m hpo --cfg job shows them")
-
-
-def install_command(module: str) -> str | None:
-    """The exact pip command that installs an optional backend, or None for anything else."""
-    wanted = module.partition(".")[0].lower()
-    for requirement in importlib.metadata.requires("hpo") or ():
-        named, _, condition = requirement.partition(";")
-        name = re.split(r"[\[<>=!~ ]", named)[0]
-        if "extra ==" in condition and name.lower() == wanted:
-            return f"pip install '{named.strip()}'"
-    return None
 
 
 def _not_found(key: str, target: str, error: BaseException) -> ConfigError:

@@ -5,16 +5,19 @@ The tuner's oracle chooses; the study trains, for any model and any number of fo
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras_tuner as kt
-from keras_tuner.src.errors import FailedTrialError  # not exported at the top of the package
+from keras_tuner.engine import hyperparameters as hp
+from keras_tuner.src.engine.conditions import Parent  # these two are not exported
+from keras_tuner.src.errors import FailedTrialError
 from sklearn.exceptions import ConvergenceWarning
 
 from hpo.errors import ConfigError
@@ -43,37 +46,41 @@ def hyperparameters(space: SearchSpace) -> kt.HyperParameters:
     choices are indices, since ``hp.Choice`` takes no None and no mixture of types. A whole number on a logarithmic
     scale is a real one that is rounded: every number has its interval of half a step to both sides, as in Optuna.
     """
-    hp = kt.HyperParameters()
-    for parameter in space.values():
-        with ExitStack() as scopes:
-            for parent, values in _scopes(space, parameter).items():
-                scopes.enter_context(hp.conditional_scope(parent, values))
-            _register(hp, parameter)
-    return hp
+    return _merged(_as_tuner_has_it(parameter, _conditions(space, parameter, _indexed)) for parameter in space.values())
 
 
 def grid_hyperparameters(space: SearchSpace) -> kt.HyperParameters:
     """The points of every parameter as indices, so that the tuner's grid is the grid of ``space``."""
-    hp = kt.HyperParameters()
-    for parameter in space.values():
-        with ExitStack() as scopes:
-            for parent, values in (parameter.when or {}).items():
-                points = space[parent].points() or ()
-                scopes.enter_context(hp.conditional_scope(parent, [points.index(v) for v in values if v in points]))
-            hp.Choice(parameter.name, list(range(len(parameter.points() or ()))), ordered=False)
-    return hp
+
+    def points_of(parameter: Parameter) -> Sequence[ParamValue]:
+        return parameter.points() or ()
+
+    return _merged(
+        hp.Choice(
+            parameter.name, list(range(len(points_of(parameter)))), False, **_conditions(space, parameter, points_of)
+        )
+        for parameter in space.values()
+    )
 
 
-def _register(hp: kt.HyperParameters, parameter: Parameter) -> None:
+def _merged(parameters: Iterable[hp.HyperParameter]) -> kt.HyperParameters:
+    # Not by conditional_scope, which takes one parent only.
+    merged = kt.HyperParameters()
+    merged.merge(list(parameters))
+    return merged
+
+
+def _as_tuner_has_it(parameter: Parameter, conditions: dict[str, list[Parent]]) -> hp.HyperParameter:
     match parameter:
         case Categorical(choices=choices):
-            hp.Choice(parameter.name, list(range(len(choices))), ordered=False)
+            return hp.Choice(parameter.name, list(range(len(choices))), False, **conditions)
         case Numeric() if values := _indexed(parameter):
-            hp.Int(parameter.name, 0, len(values) - 1)
+            return hp.Int(parameter.name, 0, len(values) - 1, **conditions)
         case Int(low=low, high=high):
-            hp.Float(parameter.name, low - 0.5, high + 0.5, sampling="log")
+            return hp.Float(parameter.name, low - 0.5, high + 0.5, sampling="log", **conditions)
         case Float(low=low, high=high, log=log):
-            hp.Float(parameter.name, low, high, sampling="log" if log else "linear")
+            return hp.Float(parameter.name, low, high, sampling="log" if log else "linear", **conditions)
+    raise TypeError(f"no Keras Tuner parameter for {parameter!r}")
 
 
 def _indexed(parameter: Parameter) -> Sequence[ParamValue]:
@@ -84,12 +91,20 @@ def _indexed(parameter: Parameter) -> Sequence[ParamValue]:
     return () if parameter.log and parameter.low < parameter.high else parameter.steps()
 
 
-def _scopes(space: SearchSpace, parameter: Parameter) -> dict[str, list[int]]:
-    """The conditions that Keras Tuner can hold, on indices; a child of another kind of parent is drawn and left out."""
-    when = {parent: (_indexed(space[parent]), values) for parent, values in (parameter.when or {}).items()}
-    if not all(known for known, _ in when.values()):
-        return {}
-    return {parent: [known.index(value) for value in values] for parent, (known, values) in when.items()}
+def _conditions(
+    space: SearchSpace, parameter: Parameter, values_of: Callable[[Parameter], Sequence[ParamValue]]
+) -> dict[str, list[Parent]]:
+    """The conditions of a parameter on the indices of its parents' values.
+
+    A child of a parent without indices has none: it is drawn always, and left out of the params where it is inactive.
+    """
+    found = []
+    for parent, wanted in (parameter.when or {}).items():
+        known = list(values_of(space[parent]))
+        if not known:
+            return {"conditions": []}
+        found.append(Parent(parent, [known.index(value) for value in wanted if value in known] or [-1]))
+    return {"conditions": found}
 
 
 def params_of(space: SearchSpace, values: dict[str, Any]) -> dict[str, ParamValue]:
@@ -184,8 +199,8 @@ class RandomStrategy(KerasTunerStrategy):
     tags = StrategyTags("keras_tuner.RandomSearch", samples_prior=True, parallel=False)
 
     def make(self, search: Search, **options: Any) -> Any:
-        hp = hyperparameters(search.space)
-        return _RandomSearch(max_trials=search.n_trials or sys.maxsize, hyperparameters=hp, **options)
+        space = hyperparameters(search.space)
+        return _RandomSearch(max_trials=search.n_trials or sys.maxsize, hyperparameters=space, **options)
 
 
 class BayesianStrategy(KerasTunerStrategy):
@@ -211,8 +226,8 @@ class BayesianStrategy(KerasTunerStrategy):
     def make(self, search: Search, **options: Any) -> Any:
         first = self.num_initial_points or startup_trials(search.n_trials)
         options |= {"num_initial_points": first, "alpha": self.alpha, "beta": self.beta}
-        hp = hyperparameters(search.space)
-        return _BayesianOptimization(max_trials=search.n_trials or sys.maxsize, hyperparameters=hp, **options)
+        space = hyperparameters(search.space)
+        return _BayesianOptimization(max_trials=search.n_trials or sys.maxsize, hyperparameters=space, **options)
 
 
 class GridStrategy(KerasTunerStrategy):
@@ -281,21 +296,29 @@ class HyperbandStrategy(KerasTunerStrategy):
             expected = f"at least {first}, the first bracket of Hyperband: no trial would get its whole budget"
             fix = f"limits.n_trials={first}, or a smaller max_epochs, or a larger strategy.factor"
             raise ConfigError("limits.n_trials", search.n_trials, expected, fix)
-        rungs, begun = [], 0
-        for bracket in brackets:
-            if search.n_trials is not None and begun + bracket[0].n_trials > search.n_trials:
-                left = search.n_trials - begun
-                rungs += [Rung(left, bracket[0].max_epochs, bracket[0].bracket)] if left else []
+        size = search.space.size()
+        if size is not None and size < first:
+            # Keras Tuner would end in the middle of the bracket, before any trial has its whole budget.
+            expected = f"at least {first} different params, the first bracket of Hyperband"
+            raise ConfigError("search_space", f"{size} different params", expected, "strategy=halving_grid")
+        if search.n_trials is None:
+            return Plan(None, tuple(rung for bracket in brackets for rung in bracket))
+        rungs: list[Rung] = []
+        left = search.n_trials
+        for number, bracket in enumerate(itertools.cycle(brackets)):
+            # The last bracket may end in its first rung, for want of trials.
+            begun = bracket if bracket[0].n_trials <= left else [replace(bracket[0], n_trials=left)]
+            rungs += [replace(rung, bracket=number) for rung in begun if rung.n_trials]
+            left -= min(left, bracket[0].n_trials)
+            if not left:
                 break
-            rungs += bracket
-            begun += bracket[0].n_trials
         return Plan(search.n_trials, tuple(rungs))
 
     def make(self, search: Search, **options: Any) -> Any:
-        hp = hyperparameters(search.space)
+        space = hyperparameters(search.space)
         # An iteration after another: the study's limits end it.
         options |= {"max_epochs": search.max_epochs, "factor": self.factor, "hyperband_iterations": None}
-        return _Hyperband(hyperparameters=hp, **options)
+        return _Hyperband(hyperparameters=space, **options)
 
     def evaluation(self, search: Search, evaluate: Evaluate) -> Any:
         return _Brackets(search, evaluate, self.brackets(search.max_epochs))

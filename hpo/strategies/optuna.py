@@ -25,7 +25,7 @@ from optuna.samplers import BaseSampler
 
 from hpo.errors import ConfigError
 from hpo.space import Categorical, Float, Int, Parameter
-from hpo.strategies.base import AskTellStrategy, Plan, Search, StrategyTags, startup_trials
+from hpo.strategies.base import AskTellStrategy, Plan, Search, StrategyTags, install_command, startup_trials
 from hpo.trial import Decision, Measurement, ParamValue, Proposal, State, Trial, derive_seed
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -110,13 +110,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
                 for value in (0.0, 1.0, 2.0):
                     study.tell(study.ask({"x": FloatDistribution(0.0, 1.0)}), value)
         except ImportError as error:
-            package = re.search(r"pip install (\S+?)[`'\"]", str(error)) or re.search(
-                r"module named '(\w+)'", str(error)
-            )
-            name = package.group(1) if package else "see the message"
-            raise ConfigError(
-                "strategy", given, f"the library {name}, which is not installed", f"pip install {name}"
-            ) from error
+            raise _not_installed(error, given) from error
         except Exception as error:  # whatever Optuna makes of an option that it did not check
             expected = f"options that Optuna can work with ({type(error).__name__}: {error})"
             raise ConfigError(f"strategy.{part}", given, expected, "strategy=optuna") from error
@@ -134,6 +128,8 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)  # named by the user, who knows
                 return self._make_sampler(seed=seed, **options)
+        except ImportError as error:
+            raise _not_installed(error, dict(given)) from error
         except (TypeError, ValueError) as error:
             unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             key = f"strategy.sampler.{unknown.group(1)}" if unknown else "strategy.sampler"
@@ -193,6 +189,14 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         # What a sampler learns from trials that are pruned.
         handle.report(measurement.value, fold * self._search.max_epochs + epoch)
         return Decision.PRUNE if shadow.should_prune() else Decision.CONTINUE
+
+
+def _not_installed(error: ImportError, given: dict[str, Any]) -> ConfigError:
+    """Of a library that Optuna imports only where it is used; its own message names it and nothing else does."""
+    named = re.search(r"(?:Tried to import|No module named) '(\w+)'", str(error))
+    name = named.group(1) if named else str(error)
+    fix = install_command(name) or f"pip install {name}"
+    return ConfigError("strategy.sampler", given, f"the library {name}, which is not installed", fix)
 
 
 def suggest(trial: optuna.Trial, parameter: Parameter) -> ParamValue:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import os
+import random
 import tempfile
 import threading
 import warnings
@@ -24,6 +25,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # the study has its o
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
+import numpy as np
 import optuna
 import ray
 from ray import tune
@@ -223,6 +225,7 @@ class RayTuneStrategy(Strategy):
 
     def search(self, search: Search, evaluate: Evaluate) -> None:
         is_ours = not ray.is_initialized()
+        states = random.getstate(), np.random.get_state()
         with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="hpo-") as folder:
             warnings.simplefilter("ignore")  # Ray's and its dependencies' own deprecations
             if is_ours:
@@ -232,6 +235,9 @@ class RayTuneStrategy(Strategy):
             finally:
                 if is_ours:
                     ray.shutdown()
+                # Tune draws from the global generators, which belong to the user.
+                random.setstate(states[0])
+                np.random.set_state(states[1])
 
     def _search(self, search: Search, evaluate: Evaluate, folder: str) -> None:
         logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -26,7 +26,9 @@ def compose(*overrides: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("group", "option"), CASES, ids=[f"{g}={o}" for g, o in CASES])
 def test_an_option_composes_and_builds(group: str, option: str) -> None:
-    config = compose(f"{group}={option}")
+    # A space is composed with the model that it is for.
+    overrides = [f"model={option}"] if group == "search_space" else [f"{group}={option}"]
+    config = compose(*overrides)
     definition = configs.Definition.of(config)
     group = group.partition("/")[0]
     if group in ("model", "search_space"):

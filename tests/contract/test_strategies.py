@@ -28,8 +28,19 @@ def build(name: str, *overrides: str) -> Strategy:
     return built
 
 
+# Keras Tuner's Gaussian process takes seconds a proposal, Ray as long to begin and end a search.
+SLOW = {
+    ("ray_tune", "a_logarithmic_scale_is_searched_as_one"),
+    ("ray_tune", "proposals_lie_in_the_space_and_have_python_types"),
+    ("keras_bayesian", "proposals_lie_in_the_space_and_have_python_types"),
+    ("keras_bayesian", "it_learns"),
+    ("keras_bayesian", "one_seed_gives_one_sequence_and_zero_is_a_seed"),
+    ("keras_bayesian", "maximising_a_score_is_minimising_its_negative"),
+    ("keras_bayesian", "inactive_children_are_absent_and_active_ones_present"),
+    ("keras_bayesian", "global_random_state_is_neither_read_nor_changed"),
+}
 CASES = [
-    pytest.param(name, check, id=f"{name}-{check}")
+    pytest.param(name, check, id=f"{name}-{check}", marks=[pytest.mark.slow] if (name, str(check)) in SLOW else [])
     for name in STRATEGIES
     for check in testing.strategy_checks(build(name).tags)
 ]

@@ -118,9 +118,129 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
         "tracking.output_path",
         "written to",
     ),
+    "a grid over a range": (
+        ["dataset=digits", "strategy=grid", "search_space.dropout.grid=null"],
+        "search_space.dropout",
+        "dropout.grid=[",
+    ),
+    "a grid over a range, by Keras Tuner": (
+        ["dataset=digits", "strategy=keras_grid", "search_space.dropout.grid=null"],
+        "search_space.dropout",
+        "step=",
+    ),
+    "a grid that is too large": (
+        ["dataset=digits", "strategy=grid", "resampling=kfold"],
+        "limits.n_trials",
+        "32 combinations (32 × 5 folds = 160 fits)",
+    ),
+    "an oversize of no kind": (["strategy=grid", "strategy.oversize=shrink"], "strategy.oversize", "coarsen"),
+    "an order that Keras Tuner fixes": (
+        ["strategy=keras_grid", "strategy.oversize=shuffle"],
+        "strategy.oversize",
+        "fixes the order",
+    ),
+    "more folds than a class has rows": (
+        ["dataset=digits", "resampling=stratified_kfold", "resampling.n_splits=200"],
+        "resampling.n_splits",
+        "smallest class",
+    ),
+    "one fold": (["dataset=digits", "resampling=kfold", "resampling.n_splits=1"], "resampling.n_splits", "at least 2"),
+    "groups that are not there": (["dataset=digits", "resampling=group_kfold"], "resampling", "no groups"),
+    "a pruner over single rows": (
+        ["model=svm", "resampling=leave_one_out"],
+        "strategy = optuna",
+        "resampling=leave_one_out",
+    ),
+    "conditions for a strategy without": (
+        ["dataset=digits", "strategy=flat", "--config-dir=mine"],
+        "search_space.momentum.when",
+        "strategy=flat",
+    ),
+    "several objectives for one": (
+        ["dataset=digits", "strategy=random", "+objective.others.n_weights=minimize"],
+        "objective.others",
+        "strategy=optuna_nsga2",
+    ),
+    "several objectives and a pruner": (
+        ["dataset=digits", "strategy=optuna", "+objective.others.n_weights=minimize"],
+        "objective.others",
+        "strategy/pruner=none",
+    ),
+    "an objective that nobody measures": (
+        ["dataset=digits", "strategy=optuna_nsga2", "+objective.others.beauty=maximize"],
+        "objective.others",
+        "predict_seconds",
+    ),
+    "an objective the wrong way": (
+        ["strategy=optuna_nsga2", "+objective.others.val_loss=maximize"],
+        "objective.others.val_loss",
+        "minimize",
+    ),
+    "enqueued for a strategy that takes none": (
+        ["model=svm", "strategy=random", "enqueue=[{C: 1.0, kernel: linear}]"],
+        "enqueue",
+        "strategy=optuna",
+    ),
+    "enqueued outside the space": (["model=svm", "enqueue=[{C: 1e9, kernel: linear}]"], "enqueue[0].C", "inside"),
+    "enqueued and incomplete": (["model=svm", "enqueue=[{C: 1.0, kernel: rbf}]"], "enqueue[0]", "gamma"),
+    "enqueued and inactive": (
+        ["model=svm", "enqueue=[{C: 1.0, kernel: linear, gamma: 0.1}]"],
+        "enqueue[0].gamma",
+        "does not hold",
+    ),
+    "enqueued under another name": (["model=svm", "enqueue=[{c: 1.0, kernel: linear}]"], "enqueue[0].c", "C, kernel"),
+    "too few trials for a bracket": (
+        ["dataset=digits", "strategy=keras_hyperband", "limits.n_trials=3"],
+        "limits.n_trials",
+        "at least 12",
+    ),
+    "too few params for a bracket": (
+        ["model=svm", "strategy=keras_hyperband", "~search_space.gamma", "~search_space.degree", "~search_space.C"],
+        "search_space",
+        "first bracket",
+    ),
+    "a first rung above the last": (
+        ["dataset=digits", "strategy=halving_random", "strategy.min_epochs=99"],
+        "strategy.min_epochs",
+        "at most max_epochs",
+    ),
+    "a rung with more trials than there are": (
+        ["dataset=digits", "strategy=halving_random", "strategy.n_candidates=99"],
+        "strategy.n_candidates",
+        "limits.n_trials",
+    ),
+    "halving by one": (["strategy=halving_grid", "strategy.factor=1"], "strategy.factor", "at least 2"),
+    "a step that grows": (["strategy=hill_climbing", "strategy.last_step=0.9"], "strategy.last_step", "at most 0.25"),
+    "an algorithm that Hyperopt lacks": (
+        ["strategy=hyperopt", "strategy.algorithm=gp"],
+        "strategy.algorithm",
+        "anneal",
+    ),
+    "an option that TPE lacks": (["strategy=hyperopt", "+strategy.options.x=1"], "strategy.options", "tpe takes"),
+    "a scheduler that Ray lacks": (["strategy=ray_tune", "strategy.scheduler=pbt"], "strategy.scheduler", "asha"),
+    "an estimator that is not there": (
+        ["model=svm", "model.estimator=sklearn.svm.SVX"],
+        "model.estimator",
+        "classifier",
+    ),
+    "an option that the estimator lacks": (["model=svm", "+model.depth=3"], "model.depth", "kernel"),
+    "a scaler that is not there": (["model=svm", "model.scaler=log"], "model.scaler", "robust"),
+    "something that does not grow": (["model=svm", "+model.grows=C"], "model.grows", "warm_start"),
+    "images for rows": (["model=mnist_cnn", "dataset=breast_cancer"], "dataset", "images of shape"),
     "MNIST asked for and not to be had": (["dataset=mnist"], "dataset=mnist", "dataset=digits"),
     "MNIST refused a stand-in": (["dataset.fallback=null"], "dataset=mnist", "KERAS_HOME"),
 }
+
+
+FLAT = """
+from hpo.strategies.base import Strategy, StrategyTags
+
+class Flat(Strategy):
+    tags = StrategyTags("optuna", conditional=False)
+
+    def search(self, search, evaluate):
+        raise AssertionError("never begun")
+"""
 
 
 @pytest.fixture
@@ -129,6 +249,7 @@ def in_the_way(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(workdir)
     broken = "def build(data, *, width=1):\n    raise ValueError('shape is wrong')\n"
     (workdir / "broken_model.py").write_text(broken)
+    (workdir / "flat_strategy.py").write_text(FLAT)
     (workdir / "file").write_text("not a folder")
     (workdir / "broken.db").write_bytes(b"no database" * 100)
     defaults = "defaults: [override /dataset: digits, override /search_space: wide]"
@@ -136,6 +257,7 @@ def in_the_way(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("mine/search_space/wide", "width: {type: int, low: 1, high: 2}\n"),
         ("mine/model/broken", f"# @package _global_\n{defaults}\nmodel: {{_target_: broken_model.build}}\n"),
         ("mine/model/late", f"# mine\n# @package _global_\n{defaults}\nmodel: {{_target_: broken_model.build}}\n"),
+        ("mine/strategy/flat", "_target_: flat_strategy.Flat\n"),
         ("taken/search_space/mnist_cnn", "filters: {type: int, low: 1, high: 2}\n"),
     ):
         path = workdir / f"{name}.yaml"
@@ -192,3 +314,42 @@ def test_the_command_exits_with_2_and_shows_a_traceback_only_on_request(workdir:
     assert done.returncode == 2
     assert ("Traceback" in done.stderr) is full
     assert "limits.n_trials" in done.stderr
+
+
+WITHOUT = """
+import sys
+
+library = sys.argv.pop(1)
+
+class Missing:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] == library:
+            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
+
+sys.meta_path.insert(0, Missing)
+from hpo.cli import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "library", "command"),
+    [
+        ("hyperopt", "hyperopt", "pip install 'hyperopt>=0.3'"),
+        ("ray_tune", "ray", "pip install 'ray[tune]>=2.50'"),
+        ("optuna_cmaes", "cmaes", "pip install 'cmaes>=0.12'"),
+        ("optuna_gp", "torch", "pip install 'torch>=2.9'"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs_it(
+    workdir: Path, strategy: str, library: str, command: str
+) -> None:
+    (workdir / "without.py").write_text(WITHOUT)
+    arguments = [library, f"strategy={strategy}", "model=svm"]
+    done = subprocess.run([sys.executable, "without.py", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"the library {library}, which is not installed" in done.stderr
+    assert f"fix:      {command}" in done.stderr

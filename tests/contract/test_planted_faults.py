@@ -1,0 +1,86 @@
+"""The contract suite catches a wrong mapping: each fault, planted in each adapter, fails the check that is for it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from hpo import testing
+from hpo.errors import ConfigError
+from hpo.space import Categorical, Float, Numeric, Parameter, SearchSpace
+from hpo.strategies.base import Evaluate, Plan, Search, Strategy, StrategyTags
+from hpo.testing import MakeStrategy
+
+from .test_strategies import STRATEGIES, build
+
+Fault = Callable[[Parameter], Parameter]
+
+
+def drops_the_top_value(parameter: Parameter) -> Parameter:
+    if isinstance(parameter, Categorical):
+        return parameter
+    assert isinstance(parameter, Numeric)
+    steps = list(parameter.steps())
+    cut = {"high": steps[-2]} if len(steps) > 1 and not parameter.log else {}
+    return replace(parameter, grid=parameter.grid[:-1], **cut)
+
+
+def forgets_the_logarithm(parameter: Parameter) -> Parameter:
+    return replace(parameter, log=False) if isinstance(parameter, Numeric) else parameter
+
+
+def ignores_conditions(parameter: Parameter) -> Parameter:
+    return replace(parameter, when=None)
+
+
+class Mistaken(Strategy):
+    """A strategy whose adapter reads the space wrongly."""
+
+    def __init__(self, right: Strategy, fault: Fault) -> None:
+        self._right, self._fault = right, fault
+
+    @property
+    def tags(self) -> StrategyTags:
+        return self._right.tags
+
+    def _misread(self, search: Search) -> Search:
+        return replace(search, space=SearchSpace([self._fault(parameter) for parameter in search.space.values()]))
+
+    def plan(self, search: Search) -> Plan:
+        return self._right.plan(self._misread(search))
+
+    def search(self, search: Search, evaluate: Evaluate) -> None:
+        self._right.search(self._misread(search), evaluate)
+
+
+LONG = ("keras_bayesian", "ray_tune")  # seconds a proposal or a search
+CHECKS: dict[Fault, Callable[[MakeStrategy], None]] = {
+    drops_the_top_value: testing.check_both_ends_of_a_range_are_reached,
+    forgets_the_logarithm: testing.check_a_logarithmic_scale_is_searched_as_one,
+    ignores_conditions: testing.check_proposals_lie_in_the_space_and_have_python_types,
+}
+
+
+@pytest.mark.parametrize("fault", list(CHECKS), ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in STRATEGIES])
+def test_a_planted_fault_is_caught(name: str, fault: Fault, request: pytest.FixtureRequest) -> None:
+    if name.startswith("ray"):
+        request.getfixturevalue("one_ray")
+    check = CHECKS[fault]
+    if build(name).tags.finite:
+        if fault is forgets_the_logarithm:
+            pytest.skip("a grid has points and no scale")
+        check = testing.check_the_grid_is_visited_whole_and_nothing_twice
+    assert check in [known.function for known in testing.strategy_checks(build(name).tags)]
+    # A grid that has grown by a misread condition is refused already.
+    with pytest.raises((AssertionError, KeyError, ConfigError)):
+        check(lambda: Mistaken(build(name), fault))
+
+
+def test_the_prior_is_told_from_one_that_is_slightly_off() -> None:
+    """``hyperopt.hp.uniformint`` rounds a real number between the ends, and draws these half as often as the rest."""
+    parameter = Float("drop", low=0.0, high=0.6, step=0.2)
+    right = testing.run(build("random"), SearchSpace([parameter]), lambda p: 1.0, n_trials=400)
+    assert testing.prior_p_value(parameter, [trial.params["drop"] for trial in right.trials]) > 1e-6
+    rounded = [round(3 * i / 400) * 0.2 for i in range(400)]
+    assert testing.prior_p_value(parameter, rounded) < 1e-6

@@ -1,0 +1,230 @@
+"""No row is seen where it must not be: proven with rows that carry their number, and with labels that mean nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from hpo import tracking
+from hpo.config import Definition
+from hpo.datasets.base import Dataset, DataSpec
+from hpo.evaluation import Evaluator, FoldTask
+from hpo.executors.inline import InlineExecutor
+from hpo.models.base import Model
+from hpo.models.keras_model import KerasModel
+from hpo.models.sklearn_model import SklearnModel
+from hpo.resampling import Holdout, Resampling, StratifiedKFoldResampling
+from hpo.runner import Result, Runner
+from hpo.space import SearchSpace
+from hpo.strategies.base import Strategy
+from hpo.strategies.hyperopt import HyperoptStrategy
+from hpo.strategies.keras_tuner import HyperbandStrategy
+from hpo.strategies.sklearn import GridStrategy, RandomStrategy
+from hpo.study import Names, Study
+from hpo.trial import EarlyStopping, Limits, Objective
+
+N, N_TEST = 90, 30
+
+
+class Silent:
+    """A view that says nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+def build_mlp(data: DataSpec, *, units: int = 4) -> keras.Model:
+    model = keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(units, "relu")])
+    model.add(keras.layers.Dense(data.n_classes, "softmax"))
+    model.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def numbered() -> Dataset:
+    """Rows whose first feature is their own number; those of the test split come last."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N + N_TEST, 4))
+    x[:, 0] = np.arange(N + N_TEST)
+    y = np.arange(N + N_TEST) % 2
+    return Dataset("numbered", x[:N], y[:N], x[N:], y[N:], source="tests")
+
+
+def rows_of(x: Any) -> set[int]:
+    return {round(float(number)) for number in np.asarray(x)[:, 0]}
+
+
+def study(
+    model: Model, dataset: Dataset, resampling: Resampling, strategy: Strategy, space: Any, **options: Any
+) -> Study:
+    objective = Objective.of("val_accuracy")
+    stopping = EarlyStopping(patience=options.pop("patience", 2))
+    max_epochs, n_trials, seed = options.pop("max_epochs", 3), options.pop("n_trials", 4), options.pop("seed", 0)
+    evaluator = Evaluator(model, dataset, resampling, objective, stopping, seed)
+    parameters = SearchSpace.from_config(space)
+    return Study(
+        name="leaks",
+        names=Names("model", "data", "strategy", "folds"),
+        config={"model": {"_target_": "tests"}, "strategy": {}},
+        definition=Definition(parameters, objective, stopping, Limits(n_trials), seed, max_epochs),
+        model=model,
+        dataset=dataset,
+        evaluator=evaluator,
+        strategy=strategy,
+        executor=InlineExecutor(1),
+    )
+
+
+def run(built: Study, workdir: Path) -> Result:
+    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    tracker = tracking.Tracker(client, experiment)
+    try:
+        return Runner(built, tracker, Silent(), workdir / "hpo_runs").run()  # type: ignore[arg-type]
+    finally:
+        tracker.close()
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int | None, str], set[int]]:
+    """(fold or None outside of one, what for) → the rows that the libraries were handed."""
+    rows: dict[tuple[int | None, str], set[int]] = defaultdict(set)
+    fold: list[int | None] = [None]
+
+    def within(self: Evaluator, task: FoldTask, control: Any, real: Any = Evaluator.evaluate_fold) -> Any:
+        fold[0] = task.fold
+        try:
+            return real(self, task, control)
+        finally:
+            fold[0] = None
+
+    def spy(owner: Any, method: str, purpose: str) -> None:
+        real = getattr(owner, method)
+
+        def spied(self: Any, x: Any, *args: Any, **options: Any) -> Any:
+            rows[fold[0], purpose] |= rows_of(x) if purpose != "scaled" else set()
+            if options.get("validation_data") is not None:
+                rows[fold[0], "watch"] |= rows_of(options["validation_data"][0])
+            return real(self, x, *args, **options)
+
+        monkeypatch.setattr(owner, method, spied)
+
+    monkeypatch.setattr(Evaluator, "evaluate_fold", within)
+    spy(keras.Model, "fit", "fit")
+    spy(keras.Model, "evaluate", "evaluate")
+    spy(StandardScaler, "fit", "fit")
+    spy(StandardScaler, "transform", "transform")
+    return rows
+
+
+MODELS: dict[str, tuple[Callable[[], Model], Any]] = {
+    "keras": (lambda: KerasModel(build_mlp, batch_size=16), {"units": {"type": "int", "low": 2, "high": 5}}),
+    "sklearn": (
+        lambda: SklearnModel("sklearn.svm.SVC", scaler="standard"),
+        {"kernel": {"type": "categorical", "choices": ["linear", "rbf", "poly", "sigmoid"]}},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "strategy", [GridStrategy(), HyperbandStrategy(), HyperoptStrategy()], ids=lambda s: s.tags.backend
+)
+@pytest.mark.parametrize("name", list(MODELS))
+def test_no_scored_row_reaches_training_and_no_test_row_anything_before_the_end(
+    name: str, strategy: Strategy, seen: dict[tuple[int | None, str], set[int]], workdir: Path, monkeypatch: Any
+) -> None:
+    make, space = MODELS[name]
+    resampling = StratifiedKFoldResampling(3)
+    test_rows, before_the_end = set(range(N, N + N_TEST)), []
+
+    def at_the_end(self: Runner, *args: Any, real: Any = Runner._finish) -> Any:
+        before_the_end.append({key: set(rows) for key, rows in seen.items()})
+        return real(self, *args)
+
+    monkeypatch.setattr(Runner, "_finish", at_the_end)
+    dataset = numbered()
+    result = run(study(make(), dataset, resampling, strategy, space), workdir)
+    assert result.best is not None
+    splits = resampling.splits(dataset.y, 0)
+    (searching,) = before_the_end
+    for fold, split in enumerate(splits):
+        assert split.score is not None
+        train, watch, score = set(split.train), set(split.watch), set(split.score)
+        assert searching[fold, "fit"] == train
+        if name == "keras":
+            assert searching[fold, "watch"] == watch
+            assert searching[fold, "evaluate"] == score | watch  # Keras watches by evaluating
+        else:
+            assert searching[fold, "transform"] == train | watch | score
+    outside = {key: rows for key, rows in searching.items() if key[0] is None}
+    if name == "keras":
+        outside.pop((None, "evaluate"), None)  # of one empty sample, for the names of the metrics
+    assert not any(outside.values())
+    assert not any(rows & test_rows for rows in searching.values())
+    # The refit sees all training rows and no other; the test split is scored by it.
+    assert seen[None, "fit"] == set(range(N))
+    scored = seen[None, "evaluate" if name == "keras" else "transform"]
+    assert test_rows <= scored
+
+
+def test_the_spy_would_notice_rows_that_are_scored_while_they_are_watched(
+    seen: dict[tuple[int | None, str], set[int]], workdir: Path
+) -> None:
+    """In hold-out the watched rows are the scored ones, by design: the same assertion fails there."""
+    make, space = MODELS["keras"]
+    run(study(make(), numbered(), Holdout(0.3), GridStrategy(), space), workdir)
+    (split,) = Holdout(0.3).splits(numbered().y, 0)
+    assert seen[0, "watch"] == set(split.watch)
+
+
+N_NOISE, N_SHUFFLES, N_TRIALS = 300, 5, 2
+
+
+def noise(shuffle: int) -> Dataset:
+    """Features and shuffled labels that have nothing to do with each other."""
+    rng = np.random.default_rng(shuffle)
+    x = rng.normal(size=(2 * N_NOISE, 8))
+    y = rng.permutation(np.arange(2 * N_NOISE) % 2)
+    return Dataset(f"noise{shuffle}", x[:N_NOISE], y[:N_NOISE], x[N_NOISE:], y[N_NOISE:], source="tests")
+
+
+def test_with_shuffled_labels_nothing_is_better_than_chance_but_what_was_selected(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five shuffles, each with two networks over three folds and early stopping.
+
+    Every row is scored once a trial, so that a trial's mean has the standard deviation 0.5 / √300 under the null, and
+    the mean over shuffles (networks of one shuffle counted as one) 0.013; five of them are passed once in two million
+    times. Watched accuracies are chosen as the best of an epoch: they lie above chance, which shows that a score
+    taken there would be noticed.
+    """
+    monkeypatch.setattr(tracking.Tracker, "log_model", lambda *_: "models:/none")
+    model = KerasModel(build_mlp, batch_size=32)
+    space = {"units": {"type": "int", "low": 8, "high": 64, "log": True}}
+    means, tests, watched, winners = [], [], [], []
+    for shuffle in range(N_SHUFFLES):
+        built = study(
+            model, noise(shuffle), StratifiedKFoldResampling(3), RandomStrategy(), space,
+            max_epochs=8, n_trials=N_TRIALS, patience=None, seed=shuffle,
+        )  # fmt: skip
+        result = run(built, workdir)
+        values = [trial.value for trial in result.trials if trial.value is not None]
+        assert len(values) == N_TRIALS
+        means.append(np.mean(values))
+        winners.append(max(values))
+        assert result.test is not None
+        tests.append(result.test.metrics["accuracy"])
+        watched += [max(fold.history["val_accuracy"]) for trial in result.trials for fold in trial.folds]
+    error = 0.5 / math.sqrt(N_NOISE * N_SHUFFLES)
+    assert abs(np.mean(means) - 0.5) < 5 * error, means
+    assert abs(np.mean(tests) - 0.5) < 5 * error, tests
+    # The best of N is above chance by selection alone: held against the maximum of N normal ones, plus 5 errors.
+    null_maximum = 0.5 + math.sqrt(2 * math.log(N_TRIALS)) * 0.5 / math.sqrt(N_NOISE)
+    assert np.mean(winners) < null_maximum + 5 * error, winners
+    assert np.mean(watched) > 0.5 + 3 * error, "early stopping has nothing to choose from"
