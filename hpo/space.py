@@ -63,7 +63,8 @@ class Numeric(Parameter):
 
     def at(self, place: float) -> float:
         """The value nearest to a place between the ends, 0 to 1: the inverse of :meth:`place`."""
-        place = min(1.0, max(0.0, place))
+        if not 0 < place < 1:  # the ends themselves, whatever rounding a logarithm brings
+            return self.low if place <= 0 else self.high
         if self.log:
             value = math.exp(math.log(self.low) + place * (math.log(self.high) - math.log(self.low)))
         else:
@@ -219,18 +220,12 @@ class SearchSpace(Mapping[str, Parameter]):
 
         Points go from the parameter that has the most of them, numbers evenly and never the ends before the inside.
         """
+        kept = {name: len(parameter.points() or ()) for name, parameter in self.items()}
         space = self
-        while space.grid_size() > most:
-            name = max(space, key=lambda n: len(space[n].points() or ()))
-            points = list(space[name].points() or ())
-            if len(points) == 1:
-                break
-            kept = max(1, len(points) // 2) if len(points) > 8 else len(points) - 1
-            at = [round(i * (len(points) - 1) / (kept - 1)) for i in range(kept)] if kept > 1 else [0]
-            if isinstance(space[name], Categorical):
-                at = list(range(kept))
-            thinned = replace(space[name], grid=tuple(points[i] for i in at))
-            space = SearchSpace([thinned if p.name == name else p for p in space.values()], self.source)
+        while space.grid_size() > most and max(kept.values()) > 1:
+            name = max(kept, key=lambda n: kept[n])
+            kept[name] = kept[name] // 2 if kept[name] > 8 else kept[name] - 1
+            space = SearchSpace([_thinned(p, kept[p.name]) for p in self.values()], self.source)
         return space
 
     def _combinations(self, names: list[str], params: dict[str, ParamValue]) -> Iterator[dict[str, ParamValue]]:
@@ -257,6 +252,16 @@ class SearchSpace(Mapping[str, Parameter]):
                 fields["when"] = {parent: list(values) for parent, values in parameter.when.items()}
             config[name] = {"type": kinds[type(parameter)], **fields}
         return config
+
+
+def _thinned(parameter: Parameter, n: int) -> Parameter:
+    """``parameter`` with ``n`` of its grid points: evenly chosen ones of a number, the first ones of a category."""
+    points = parameter.points() or ()
+    if n >= len(points):
+        return parameter
+    is_even = n > 1 and not isinstance(parameter, Categorical)
+    at = [round(i * (len(points) - 1) / (n - 1)) for i in range(n)] if is_even else range(n)
+    return replace(parameter, grid=tuple(points[i] for i in at))
 
 
 def _among(value: ParamValue, values: Sequence[ParamValue]) -> bool:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.errors import ConfigError
-from hpo.space import Categorical, Float, Int, SearchSpace
+from hpo.space import Categorical, Float, Int, Numeric, SearchSpace
+from hpo.testing import SPACES
 
 CONDITIONAL: dict[str, dict[str, Any]] = {
     "momentum": {"type": "float", "low": 0.0, "high": 0.9, "grid": [0.5, 0.9], "when": {"optimizer": ["sgd"]}},
@@ -147,3 +148,45 @@ def test_a_bad_space_is_refused_by_key(config: dict[str, Any], key: str, expecte
     assert caught.value.key == f"search_space.{key}"
     assert expected in caught.value.expected
     assert caught.value.fix
+
+
+def test_the_size_of_a_grid_is_known_without_visiting_it() -> None:
+    for space in SPACES.values():
+        assert space.grid_size() == len(list(space.grid()))
+    huge = SearchSpace.from_config({f"n{i}": {"type": "int", "low": 1, "high": 1000} for i in range(8)})
+    assert huge.grid_size() == huge.size() == 10**24
+
+
+def test_a_space_has_a_size_where_it_is_finite_whatever_its_grid_says() -> None:
+    assert SPACES["all_types"].size() is None
+    finite = SearchSpace.from_config(
+        {
+            "n": {"type": "int", "low": 1, "high": 4, "grid": [1]},
+            "c": {"type": "categorical", "choices": ["a", "b"]},
+            "k": {"type": "int", "low": 1, "high": 3, "when": {"c": ["b"]}},
+        }
+    )
+    assert finite.size() == 4 * (1 + 3)
+    assert finite.grid_size() == 1 * (1 + 3)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"type": "float", "low": -2.0, "high": 3.0},
+        {"type": "float", "low": 1e-4, "high": 1.0, "log": True},
+        {"type": "float", "low": 0.0, "high": 0.6, "step": 0.2},
+        {"type": "int", "low": 16, "high": 64, "step": 16},
+        {"type": "int", "low": 1, "high": 64, "log": True},
+        {"type": "int", "low": 3, "high": 3},
+    ],
+)
+def test_places_between_the_ends_and_values_are_each_other_s_inverse(spec: dict[str, Any]) -> None:
+    parameter = SearchSpace.from_config({"x": spec})["x"]
+    assert isinstance(parameter, Numeric)
+    assert (parameter.at(0), parameter.at(1)) == (spec["low"], spec["high"])
+    assert (parameter.at(-5), parameter.at(9)) == (spec["low"], spec["high"])
+    for place in (0.0, 0.2, 0.37, 0.5, 0.81, 1.0):
+        value = parameter.at(place)
+        assert parameter.contains(value)
+        assert parameter.at(parameter.place(value)) == pytest.approx(value)

@@ -17,6 +17,7 @@ from hpo.trial import (
     canonical,
     derive_seed,
     metric_direction,
+    pareto_front,
     seed_for,
 )
 
@@ -146,3 +147,52 @@ def test_training_seeds_depend_on_everything_but_order_and_never_on_global_state
 
 def test_canonical_params_have_one_spelling() -> None:
     assert canonical({"b": 1.0, "a": "x"}) == '{"a":"x","b":1.0}'
+
+
+def scored(number: int, scores: list[float], weights: float = 0.0, reason: StopReason = StopReason.MAX_EPOCHS) -> Trial:
+    outcome = EarlyStoppingOutcome("val_loss", 3, 0.0, 2, 5, None, 1, 0.1, True, reason)
+    others = {"n_weights": weights}
+    folds = [FoldResult(i, 1, score, outcome, {}, {}, others=others) for i, score in enumerate(scores)]
+    return Trial(number, {}, tuple(folds))
+
+
+def test_a_trial_s_objective_is_the_mean_of_its_fold_scores_with_spread_and_naive_error() -> None:
+    trial = scored(0, [0.7, 0.8, 0.9])
+    assert trial.value == pytest.approx(0.8)
+    assert trial.std == pytest.approx(0.1)
+    assert trial.standard_error == pytest.approx(0.1 / math.sqrt(3))
+    assert scored(0, [0.7]).std is None
+    assert scored(0, [0.7]).standard_error is None
+
+
+def test_a_trial_that_was_dropped_at_a_rung_keeps_its_scores_and_has_no_value() -> None:
+    trial = scored(0, [0.7, 0.8], reason=StopReason.PRUNED)
+    assert (trial.state, trial.value, trial.values) == (State.PRUNED, None, None)
+    assert trial.mean_score == pytest.approx(0.75)
+
+
+def test_the_front_holds_what_nothing_dominates() -> None:
+    objective = Objective.of("val_accuracy", others={"n_weights": "minimize"})
+    trials = [
+        scored(0, [0.9], 100),
+        scored(1, [0.8], 10),
+        scored(2, [0.8], 50),  # as good as 1, and larger
+        scored(3, [0.95], 100),  # better than 0, and no larger
+        scored(4, [0.99], 1, StopReason.PRUNED),
+    ]
+    assert [trial.number for trial in pareto_front(trials, objective)] == [3, 1]
+    assert objective.directions == ("maximize", "minimize")
+
+
+@pytest.mark.parametrize(
+    ("others", "key"),
+    [
+        ({"val_loss": "maximize"}, "objective.others.val_loss"),
+        ({"latency": None}, "objective.others.latency"),
+        ({"val_accuracy": "maximize"}, "objective.others"),
+    ],
+)
+def test_other_objectives_need_a_direction_that_makes_sense(others: dict[str, str | None], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Objective.of("val_accuracy", others=others)
+    assert caught.value.key == key

@@ -4,8 +4,10 @@ import optuna
 import pytest
 
 from hpo.errors import ConfigError
-from hpo.space import Categorical, Float, Int
+from hpo.space import Categorical, Float, Int, SearchSpace
 from hpo.strategies.optuna import OptunaStrategy, distribution
+from hpo.testing import run
+from hpo.trial import Params, State
 
 
 def strategy(**options: object) -> OptunaStrategy:
@@ -52,3 +54,29 @@ def test_a_sampler_that_is_already_made_is_refused() -> None:
         OptunaStrategy(optuna.samplers.RandomSampler(), optuna.pruners.NopPruner())  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="pruner"):
         OptunaStrategy(optuna.samplers.RandomSampler, None)  # type: ignore[arg-type]
+
+
+def test_a_fold_is_pruned_by_the_same_fold_of_other_trials_only() -> None:
+    """All but one trial agree on both folds; that one is as good on the first and bad on the second."""
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0, n_min_trials=2)
+    built = OptunaStrategy(optuna.samplers.RandomSampler, pruner, default_first=False)
+    seen: list[float] = []
+
+    def curve(params: Params, fold: int, epoch: int) -> float:
+        seen.append(float(str(params["x"])))
+        is_odd = seen[0] != seen[-1] and len(set(seen)) == 6
+        # The second fold is the easier one: compared with the first, nothing on it would ever be pruned.
+        return (10.0 if fold == 0 else 1.0) + (5.0 if fold == 1 and is_odd else 0.0)
+
+    space = SearchSpace.from_config({"x": {"type": "float", "low": 0.0, "high": 1.0}})
+    found = run(built, space, lambda p: 1.0, n_trials=6, curve=curve, n_folds=2)
+    assert [trial.state for trial in found.trials] == [State.COMPLETE] * 5 + [State.PRUNED]
+    assert [len(fold.history["val_loss"]) for fold in found.trials[5].folds] == [5, 1]
+
+
+def test_tags_follow_from_the_sampler_and_the_pruner() -> None:
+    pruned = OptunaStrategy(optuna.samplers.RandomSampler, optuna.pruners.MedianPruner()).tags
+    assert (pruned.samples_prior, pruned.pruning, pruned.learns) == (True, True, False)
+    assert strategy().tags.learns
+    assert not strategy().tags.pruning
+    assert not OptunaStrategy(optuna.samplers.CmaEsSampler, optuna.pruners.NopPruner()).tags.several_objectives
