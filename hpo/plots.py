@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from hpo.config import Definition
 from hpo.space import Categorical, Numeric, Parameter
 from hpo.strategies.optuna import distribution
+from hpo.tables import mean_curves
 from hpo.trial import ParamValue, State, Trial
 
 N_CURVES = 5
@@ -87,18 +89,22 @@ def _reached(trial: Trial, definition: Definition) -> float | None:
 
 
 def learning_curves(complete: Sequence[Trial], definition: Definition) -> Figure:
-    """The objective's metric and the watched one, by epoch, for the best trials; the kept epoch is marked."""
+    """The objective's metric and the watched one, by epoch, for the best trials; the kept epoch is marked.
+
+    With folds their means, up to the end of the shortest, and the median kept epoch.
+    """
     sign = -1 if definition.objective.direction == "maximize" else 1
     best = sorted(complete, key=lambda trial: sign * (trial.value or 0.0))[:N_CURVES]
     metrics = list(dict.fromkeys([definition.objective.metric, definition.early_stopping.monitor]))
     figure, grid = plt.subplots(1, len(metrics), figsize=(5.5 * len(metrics), 4.5), squeeze=False)
     for axes, metric in zip(grid[0], metrics, strict=True):
         for rank, trial in enumerate(best):
-            fold = trial.folds[0]
-            own, train = fold.history.get(metric, ()), fold.history.get(metric.removeprefix("val_"), ())
+            means = mean_curves(trial.folds)
+            own = [values[metric] for values in means if metric in values]
+            train = [values[name] for values in means if (name := metric.removeprefix("val_")) in values]
             (line,) = axes.plot(own, color=f"C{rank}", label=f"trial {trial.number}")
             axes.plot(train, color=line.get_color(), linestyle=":", alpha=0.7)
-            kept = fold.outcome.best_epoch
+            kept = round(statistics.median(trial.best_epochs)) if trial.best_epochs else None
             if kept is not None and kept < len(own):
                 axes.plot(kept, own[kept], "o", color=line.get_color())
         axes.set(title=f"{metric} (dotted: training)", xlabel="epoch")
