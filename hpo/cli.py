@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -364,20 +363,18 @@ def _best(arguments: list[str]) -> int:
             "study", parsed.study, f"a study with a completed trial; this one is {study.state}", "python -m hpo list"
         )
     trial = next(t for t in tracking.load_trials(client, study) if t.number == int(number))
-    recorded = yaml.safe_load(tracking.load_config(client, study))
-    command = best_command(
-        json.loads(study.tags["hpo.overrides"]), json.loads(study.tags["hpo.best_params"]), recorded["model"]
-    )
+    command = best_command(json.loads(study.tags["hpo.overrides"]), json.loads(study.tags["hpo.best_params"]))
     terminal.print_best(_console(), study, trial, command)
     return OK
 
 
-def best_command(overrides: list[str], params: dict[str, ParamValue], model: dict[str, Any]) -> str:
-    """A command line whose only trial has ``params``, everything else as it was."""
-    settings = {f"model.{name}" for name in params}
-    kept = [o for o in overrides if o.lstrip("+").split("=")[0] not in settings and not o.startswith("limits.")]
-    chosen = [f"{'' if name in model else '+'}model.{name}={_spell(value)}" for name, value in params.items()]
-    return " ".join(["python -m hpo", *map(shlex.quote, [*kept, *chosen, "limits.n_trials=1"])])
+def best_command(overrides: list[str], params: dict[str, ParamValue]) -> str:
+    """A command line whose only trial has ``params``, trained as it was whatever strategy had found them."""
+    replaced = ("strategy", "limits", "enqueue")
+    kept = [o for o in overrides if re.split(r"[=./\[]", o.lstrip("+~"))[0] not in replaced]
+    chosen = ", ".join(f"{name}: {_spell(value)}" for name, value in params.items())
+    searched = ["strategy=optuna", "strategy/pruner=none", f"enqueue=[{{{chosen}}}]", "limits.n_trials=1"]
+    return " ".join(["python -m hpo", *map(shlex.quote, [*kept, *searched])])
 
 
 # Hydra reads these as values of other types.

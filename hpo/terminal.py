@@ -93,7 +93,7 @@ class TerminalView:
 
     def epoch_ended(self, number: int, fold: int, epoch: int, logs: Mapping[str, float]) -> None:
         """An epoch of a running trial is done."""
-        params, *_ = self._running[number]
+        params, *_ = self._running.pop(number)  # to the end: what was heard of last is shown
         self._running[number] = (params, fold, epoch + 1, dict(logs))
 
     def trial_ended(self, trial: Trial, best: Trial | None) -> None:
@@ -162,12 +162,15 @@ class TerminalView:
                     f"{escape(show_params(self._best.params))}"
                 )
             )
-        for number, (params, fold, epochs, logs) in sorted(self._running.items()):
+        training = list(self._running.items())[-study.executor.n_workers :]
+        for number, (params, fold, epochs, logs) in training:
             metrics = "  ".join(f"{name} {value:.4f}" for name, value in logs.items()) or "first epoch …"
             where = f"fold {fold + 1}, " if study.evaluator.n_folds > 1 else ""
             progress = f"{where}epoch {epochs}/{study.definition.max_epochs}"
             rows.append(Text.from_markup(f"[bold cyan]trial {number}[/]  {progress}  {metrics}"))
             rows.append(Text(f"         {show_params(params)}", style="dim"))
+        if waiting := len(self._running) - len(training):
+            rows.append(Text(f"{waiting} trials wait to be dropped or to go on with a larger budget", style="dim"))
         if self._doing:
             rows.append(Text(f"{self._doing} …", style="bold yellow"))
         return Panel(Group(*rows), title=study.name, title_align="left", border_style="cyan")

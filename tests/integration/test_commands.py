@@ -40,6 +40,28 @@ def test_list_and_best_show_a_study_and_how_to_train_its_winner_again(
     assert again.value == best.value
 
 
+def test_best_trains_again_what_a_strategy_without_a_first_configuration_has_found(
+    hpo: Callable[..., int], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = (
+        "model=svm",
+        "strategy=halving_random",
+        "resampling=stratified_kfold",
+        "resampling.n_splits=3",
+        "max_epochs=3",
+    )
+    assert hpo(*study, "limits.n_trials=3", "study=first", "executor.threads_per_trial=1") == 0
+    _, found, trials = read("first")
+    best = next(t for t in trials if t.number == int(found.tags["hpo.best_trial"]))
+    capsys.readouterr()
+    assert hpo("best", "first") == 0
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("python -m hpo ")]
+    assert hpo(*shlex.split(command)[3:], "study=again") == 0
+    _, _, (again,) = read("again")
+    assert (again.params, again.value) == (best.params, best.value)
+    assert [fold["score"] for fold in again.folds] == [fold["score"] for fold in best.folds]
+
+
 def test_the_end_of_a_study_says_what_to_do_next(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

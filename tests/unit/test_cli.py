@@ -45,11 +45,19 @@ def test_version_is_the_package_s_own(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_command_line_that_trains_again_spells_every_value_so_that_hydra_reads_it_back() -> None:
     params = {"a": 1, "b": 1e-05, "c": "relu", "d": True, "e": None, "f": "it's two", "g": "True", "h": 0.1 + 0.2}
-    command = best_command(["seed=3", "model.a=9", "dataset=digits"], params, {"a": 9, "c": "x"})
+    overrides = [
+        "seed=3",
+        "model.a=9",
+        "dataset=digits",
+        "strategy=grid",
+        "strategy.oversize=shuffle",
+        "limits.n_trials=9",
+    ]
+    command = best_command([*overrides, "strategy/pruner=median", "enqueue=[]"], params)
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "hpo"]
-    assert "model.a=9" not in words
-    assert {"seed=3", "dataset=digits", "model.a=1", "model.c=relu", "+model.b=1e-05"} <= set(words)
-    parsed = OverridesParser.create().parse_overrides(words[3:])
-    read = {o.key_or_group.removeprefix("model."): o.value() for o in parsed if o.key_or_group.startswith("model.")}
+    assert words[3:6] == ["seed=3", "model.a=9", "dataset=digits"]
+    parsed = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(words[3:])}
+    assert (parsed["strategy"], parsed["strategy/pruner"], parsed["limits.n_trials"]) == ("optuna", "none", 1)
+    (read,) = parsed["enqueue"]
     assert {name: str(value) if name in ("f", "g") else value for name, value in read.items()} == params
