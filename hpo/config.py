@@ -176,10 +176,18 @@ class Definition:
         space = SearchSpace.from_config(config["search_space"])
         if not space:
             raise ConfigError("search_space", "empty", "at least one parameter", "search_space=mnist_cnn")
+        early_stopping = EarlyStopping(**config["early_stopping"])
+        if early_stopping.start_from_epoch >= config["max_epochs"]:
+            raise ConfigError(
+                "early_stopping.start_from_epoch",
+                early_stopping.start_from_epoch,
+                f"less than max_epochs, which is {config['max_epochs']}: else no epoch would be watched",
+                "early_stopping.start_from_epoch=0",
+            )
         return cls(
             space=space,
             objective=Objective.of(**config["objective"]),
-            early_stopping=EarlyStopping(**config["early_stopping"]),
+            early_stopping=early_stopping,
             limits=Limits(**config["limits"]),
             seed=config["seed"],
             max_epochs=config["max_epochs"],
@@ -190,7 +198,7 @@ class Definition:
 def _enqueued(space: SearchSpace, key: str, params: Mapping[str, Any]) -> Params:
     """A configuration to be tried first, if it lies in the space."""
     if space.contains(params):
-        return dict(params)
+        return space.select(params)
     unknown = [name for name in params if name not in space]
     missing = [name for name in space if space.is_active(name, params) and name not in params]
     wrong = [name for name in params if name in space and not space[name].contains(params[name])]

@@ -232,14 +232,13 @@ class Evaluator:
         if log.stop_reason.state is not State.COMPLETE:
             return None, {}
         wanted = [self.objective.metric, *(name for name in self.objective.others if name not in COSTS)]
+        kept = log.best_epoch if self.objective.epoch == "best" else None
+        metrics = {name: log.history[name][-1 if kept is None else kept] for name in wanted}
         rows = self._splits[fold].score
         if rows is not None:
             reached = fitted.evaluate(self._dataset.x[rows], self._dataset.y[rows])
-            # `val_` is of the watched rows; a training metric stays the one of training.
-            metrics = {name: reached[name.removeprefix("val_")] for name in wanted}
-        else:
-            kept = log.best_epoch if self.objective.epoch == "best" else None
-            metrics = {name: log.history[name][-1 if kept is None else kept] for name in wanted}
+            # `val_` becomes the scored rows; a metric of training stays one.
+            metrics |= {name: reached[name.removeprefix("val_")] for name in wanted if name.startswith("val_")}
         bad = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
         if bad is not None:
             log.stop_reason = StopReason.DIVERGED

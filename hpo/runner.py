@@ -8,7 +8,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from hpo.errors import SearchStopped, StudyFailed
+from hpo.errors import HpoError, SearchStopped, StudyFailed
 from hpo.evaluation import FoldTask, TestScore
 from hpo.models.base import FittedModel
 from hpo.study import MUTABLE, Study
@@ -142,8 +142,7 @@ class Runner:
             study.executor.start(lambda: study.evaluator)
             try:
                 with self._interrupts():
-                    with suppress(SearchStopped):
-                        study.strategy.search(study.search, _Evaluate(self))
+                    self._search()
                     self._close_open_trials()
             finally:
                 study.executor.stop()
@@ -152,9 +151,23 @@ class Runner:
             self._abandon(End.INTERRUPTED if isinstance(error, KeyboardInterrupt) else End.ERROR)
             raise
 
+    def _search(self) -> None:
+        strategy = self.study.strategy
+        try:
+            strategy.search(self.study.search, _Evaluate(self))
+        except SearchStopped:
+            pass
+        except HpoError:
+            raise
+        except Exception as error:  # of the library, outside any trial
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise StudyFailed(f"the search itself failed in {strategy.tags.backend}: {said}") from error
+
     def open(self, params: Params) -> RunningTrial:
         """Begin a trial; see :meth:`hpo.strategies.base.Evaluate.open`."""
         with self._lock:
+            if not self._next_number:
+                self._started = time.monotonic()  # what a library takes to start is not the search's time
             self._check_limits()
             trial = RunningTrial(self, self._next_number, params)
             self._next_number += 1
@@ -170,7 +183,7 @@ class Runner:
         else:
             best = self._best.value if self._best else None
             task = replace(task, weights_path=self._folder / f"trial-{number:04d}", save_above=best)
-        return self.study.executor.run(task, _Control(self, number, task.fold, n_recorded, on_rung))
+        return self.study.executor.run(task, _Control(self, number, task, n_recorded, on_rung))
 
     def record_score(self, number: int, result: FoldResult, budget: int) -> None:
         """Record what a fold scored, at the budget that it had."""
@@ -193,7 +206,8 @@ class Runner:
     def _close_open_trials(self) -> None:
         """End the trials that wait for a larger budget: dropped where the search is over, else to be run again."""
         for trial in list(self._open.values()):
-            if self._end in (None, End.N_TRIALS) and len(trial.trial.folds) == self.study.evaluator.n_folds:
+            is_whole = len(trial.trial.folds) == self.study.evaluator.n_folds
+            if trial.trial.state is State.FAIL or (is_whole and self._end in (None, End.N_TRIALS)):
                 trial.close(dropped=True)
             else:
                 trial.interrupt()
@@ -280,8 +294,10 @@ class Runner:
         """Record one epoch of a running trial, and decide whether it goes on."""
         with self._lock:
             self._epochs_total += 1
-            if epoch >= control.n_recorded:
-                self._tracker.log_metrics(control.number, self._curves(control.fold, logs), epoch)
+            # Without epochs a larger budget is another model, told apart by the budget.
+            step = epoch if self.study.model.has_epochs else control.max_epochs - 1
+            if epoch >= control.n_recorded or not self.study.model.has_epochs:
+                self._tracker.log_metrics(control.number, self._curves(control.fold, logs), step)
             self._view.epoch_ended(control.number, control.fold, epoch, logs)
             self._check_running_limits()
             if self._end is not None:
@@ -322,7 +338,8 @@ class Runner:
             self._best = trial
         else:
             self._forget_weights(trial)
-        self._tracker.log_metrics(STUDY, self._progress(), trial.number)
+        # By the order of ending, in which rungs differ from the order of beginning.
+        self._tracker.log_metrics(STUDY, self._progress(), len(self._trials) - 1)
         self._view.trial_ended(trial, self._best)
 
     def _progress(self) -> dict[str, float]:
@@ -351,16 +368,27 @@ class Runner:
         seconds = time.monotonic() - self._started
         result = Result(self.study, run_id, end, tuple(self._trials), self._best, seconds)
         is_finished = end.status == "FINISHED"
+        self._record_tables(result)
         if self._best is not None:
-            fitted = self._winner(self._best, is_finished)
-            self._view.search_ended("testing and logging the best model" if is_finished else "logging the best model")
-            # Once, and only by the winner of a finished study: before that there is none.
-            result = replace(result, test=self.study.evaluator.test(fitted) if is_finished and fitted else None)
+            # First of all, since what follows may fail; the search has not.
             self._record_winner(result, self._best)
-            if fitted is not None:
-                result = self._log_model(result, self._best, fitted)
+            try:
+                result = self._test_and_log(result, self._best, is_finished)
+            except Exception as error:  # a user's model or its library may raise anything
+                problem = f"the best model was not tested or not logged: {type(error).__name__}: {error}"
+                result = replace(result, problems=(*result.problems, problem))
         self._view.search_ended("recording the results")
         return self._record_end(result)
+
+    def _test_and_log(self, result: Result, best: Trial, is_finished: bool) -> Result:
+        fitted = self._winner(best, is_finished)
+        if fitted is None:
+            return result
+        self._view.search_ended("testing and logging the best model" if is_finished else "logging the best model")
+        if is_finished:  # once, and only by the winner of a finished study: before that there is none
+            result = replace(result, test=self.study.evaluator.test(fitted))
+            self._record_test(result, best)
+        return self._log_model(result, best, fitted)
 
     def _winner(self, best: Trial, is_finished: bool) -> FittedModel | None:
         """The model of the best trial; with folds refitted on all training data, which waits for the study's end."""
@@ -371,14 +399,17 @@ class Runner:
             return evaluator.restore(best.params, Path(weights))
         if not is_finished:
             return None
-        n_epochs = self.study.max_epochs
-        if self.study.model.has_epochs and self.study.definition.objective.epoch == "best":
-            n_epochs = round(statistics.median(epoch + 1 for epoch in best.best_epochs))
-        unit = self.study.model.describe_budget(n_epochs, 1.0) if self.study.model.has_epochs else "once"
+        has_epochs, n_epochs = self.study.model.has_epochs, self.study.max_epochs
+        if has_epochs:
+            trained = [fold.outcome.epochs_run for fold in best.folds]
+            is_best = self.study.definition.objective.epoch == "best" and best.best_epochs
+            n_epochs = round(statistics.median([e + 1 for e in best.best_epochs] if is_best else trained))
+        unit = self.study.model.describe_budget(n_epochs, 1.0) if has_epochs else "once"
         self._view.search_ended(f"training the best model again, on all training data, {unit}")
         started = time.monotonic()
         fitted = evaluator.refit(best.params, n_epochs)
-        self._tracker.log_metrics(STUDY, {"refit_epochs": n_epochs, "refit_seconds": time.monotonic() - started})
+        took = {"refit_seconds": time.monotonic() - started}
+        self._tracker.log_metrics(STUDY, took | ({"refit_epochs": n_epochs} if has_epochs else {}))
         return fitted
 
     def _log_model(self, result: Result, best: Trial, fitted: FittedModel) -> Result:
@@ -390,10 +421,22 @@ class Runner:
         self._tracker.set_tags(STUDY, {"hpo.best_model_uri": uri})
         return replace(result, model_uri=uri)
 
+    def _record_tables(self, result: Result) -> None:
+        tracker = self._tracker
+        tracker.log_text(STUDY, trials_csv(result.trials), "trials.csv")
+        for name, text in self.study.strategy.tables().items():
+            tracker.log_text(STUDY, text, name)
+        if self.study.definition.objective.others:
+            tracker.log_text(STUDY, trials_csv(tuple(result.front)), "pareto_front.csv")
+            for trial in result.front:
+                tracker.set_tags(trial.number, {"hpo.pareto": "true"})
+
+    def _record_test(self, result: Result, best: Trial) -> None:
+        assert result.test is not None
+        self._tracker.log_metrics(STUDY, {f"test_{name}": value for name, value in result.test.metrics.items()})
+        self._tracker.set_tags(STUDY, {"mlflow.note.content": _description(result, best)})
+
     def _record_winner(self, result: Result, best: Trial) -> None:
-        if result.test:
-            tests = {f"test_{name}": value for name, value in result.test.metrics.items()}
-            self._tracker.log_metrics(STUDY, tests)
         tags = {
             "hpo.best_trial": best.number,
             "hpo.best_params": canonical(best.params),
@@ -408,13 +451,6 @@ class Runner:
         from hpo import plots  # matplotlib and Optuna: slow to import, and only needed here
 
         tracker = self._tracker
-        tracker.log_text(STUDY, trials_csv(result.trials), "trials.csv")
-        for name, text in self.study.strategy.tables().items():
-            tracker.log_text(STUDY, text, name)
-        if self.study.definition.objective.others:
-            tracker.log_text(STUDY, trials_csv(tuple(result.front)), "pareto_front.csv")
-            for trial in result.front:
-                tracker.set_tags(trial.number, {"hpo.pareto": "true"})
         totals: dict[str, float] = {
             "n_trials": sum(t.state.is_finished for t in result.trials),
             "n_interrupted": sum(t.state is State.WAITING for t in result.trials),
@@ -457,12 +493,12 @@ class RunningTrial:
         self._folds: dict[int, FoldResult] = {}
         self._n_recorded: dict[int, int] = {}
         self._lock = threading.RLock()
-        self._started = time.monotonic()
+        self._seconds = 0.0
 
     @property
     def trial(self) -> Trial:
         folds = tuple(self._folds[fold] for fold in sorted(self._folds))
-        return Trial(self.number, self._params, folds, time.monotonic() - self._started)
+        return Trial(self.number, self._params, folds, self._seconds)
 
     def train_fold(self, fold: int, max_epochs: int | None = None, on_rung: OnRung | None = None) -> FoldResult | None:
         with self._lock:
@@ -474,7 +510,9 @@ class RunningTrial:
             self._forget_weights()
             budget = min(max_epochs or self._full, self._full)
             task = FoldTask(self._params, fold, budget, share=budget / self._full)
+            started = time.monotonic()
             result = self._runner.train_fold(task, self.number, self._n_recorded.get(fold, 0), on_rung)
+            self._seconds += time.monotonic() - started
             self._folds[fold] = result
             self._n_recorded[fold] = max(self._n_recorded.get(fold, 0), result.outcome.epochs_run)
             if result.outcome.stop_reason is StopReason.INTERRUPTED:
@@ -507,6 +545,8 @@ class RunningTrial:
 
     def _end_as(self, reason: StopReason) -> None:
         """Give ``reason`` to the folds that would have gone on with a larger budget; to all if some were not begun."""
+        if self.trial.state is State.FAIL:
+            return
         is_whole = len(self._folds) == self._runner.study.evaluator.n_folds
         for fold, result in self._folds.items():
             outcome = result.outcome
@@ -539,9 +579,9 @@ class _Evaluate:
 class _Control:
     """One fold's line to the runner."""
 
-    def __init__(self, runner: Runner, number: int, fold: int, n_recorded: int, on_rung: OnRung | None) -> None:
-        self._runner = runner
-        self.number, self.fold, self.n_recorded, self.on_rung = number, fold, n_recorded, on_rung
+    def __init__(self, runner: Runner, number: int, task: FoldTask, n_recorded: int, on_rung: OnRung | None) -> None:
+        self._runner, self.number, self.n_recorded, self.on_rung = runner, number, n_recorded, on_rung
+        self.fold, self.max_epochs = task.fold, task.max_epochs
 
     def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
         return self._runner.on_epoch(epoch, logs, self)

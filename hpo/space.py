@@ -165,7 +165,10 @@ class SearchSpace(Mapping[str, Parameter]):
         params: dict[str, ParamValue] = {}
         for name in self:
             if name in values and self.is_active(name, params):
-                params[name] = values[name]
+                value = values[name]
+                # Equal params have to be spelt equally: their spelling is the training seed.
+                is_whole = isinstance(self[name], Float) and type(value) is int
+                params[name] = float(str(value)) if is_whole else value
         return params
 
     def contains(self, params: Params) -> bool:

@@ -250,7 +250,8 @@ def print_plan(console: Console, study: Study) -> None:
         n_fits = sum(rung.n_trials for rung in rungs) * n_folds
         n_epochs = sum(rung.n_trials * rung.max_epochs for rung in rungs) * n_folds
         again = ", and the winner once more" if study.evaluator.refits_winner else ""
-        costs.add_row("[bold]fits", f"at most {n_fits:,}{again}")
+        once = " for each round of brackets" if n_trials is None else ""
+        costs.add_row("[bold]fits", f"at most {n_fits:,}{once}{again}")
         if study.model.has_epochs:
             costs.add_row("[bold]epochs", f"at most {n_epochs:,}, fewer where training stops early")
     console.print(costs, highlight=False)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from hpo.errors import SearchStopped
+from hpo.errors import SearchStopped, StudyFailed
 from hpo.space import Categorical, Float, Int, Numeric, SearchSpace
 from hpo.strategies.base import Search, Strategy, StrategyTags
 from hpo.trial import (
@@ -374,6 +374,30 @@ def check_it_stops_where_the_study_ends(make: MakeStrategy) -> None:
     raise AssertionError("SearchStopped was swallowed")
 
 
+def check_an_error_of_the_study_ends_the_search(make: MakeStrategy) -> None:
+    """It is no failed trial, and leaves the search as what it is."""
+    strategy = make()
+    splits = ((np.arange(2), np.arange(2, 3)),)
+    search = Search(SPACES["all_types"], Objective.of("val_loss"), 96, MAX_EPOCHS, 0, None, (), splits)
+    evaluation = _Failing(bowl, 96)
+    try:
+        strategy.search(search, evaluation)
+    except StudyFailed as error:
+        assert str(error) == "the store is gone"
+        assert len(evaluation.begun) == 2
+        return
+    raise AssertionError("StudyFailed was swallowed")
+
+
+class _Failing(Evaluation):
+    """A study whose record breaks at the third trial."""
+
+    def open(self, params: Params) -> _Running:
+        if len(self.begun) == 2:
+            raise StudyFailed("the store is gone")
+        return super().open(params)
+
+
 def check_every_fold_of_a_trial_is_evaluated_once_a_budget(make: MakeStrategy) -> None:
     found = run(make(), SPACES["one_float"], bowl, n_trials=10, n_folds=N_FOLDS)
     for running in found.begun:
@@ -498,6 +522,7 @@ def strategy_checks(tags: StrategyTags) -> list[Check]:
         check_maximising_a_score_is_minimising_its_negative: tags.deterministic,
         check_a_search_goes_on_after_trials_that_fail: True,
         check_it_stops_where_the_study_ends: True,
+        check_an_error_of_the_study_ends_the_search: True,
         check_every_fold_of_a_trial_is_evaluated_once_a_budget: True,
         check_enqueued_configurations_come_first: tags.enqueues,
         check_bad_trials_are_pruned_and_good_ones_are_not: tags.pruning,

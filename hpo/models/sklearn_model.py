@@ -27,6 +27,13 @@ from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
 from hpo.models.early_stopping import Watch
 from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
 
+# Parameters of estimators that a study decides → where it does.
+_SET_BY_US = {
+    "random_state": "seed and params",
+    "warm_start": "model.grows and model.grow_by",
+    "verbose": "the study's own lines",
+    "n_jobs": "executor and threads_per_trial",
+}
 SCALERS = {"standard": StandardScaler, "min_max": MinMaxScaler, "robust": RobustScaler}
 
 
@@ -74,11 +81,16 @@ class SklearnModel(Model):
                 raise ConfigError(f"model.{name}", value, expected, f"'~model.{name}'")
         if grows is not None and "warm_start" not in own:
             raise ConfigError("model.grows", grows, f"null, since {estimator} has no warm_start", "model.grows=null")
+        for name, instead in _SET_BY_US.items() | ({(grows, "model.grow_by and max_epochs")} if grows else set()):
+            if name in defaults:
+                raise ConfigError(
+                    f"model.{name}", defaults[name], f"nothing, since {instead} say so", f"'~model.{name}'"
+                )
         if type(grow_by) is not int or grow_by < 1:
             raise ConfigError("model.grow_by", grow_by, "a whole number of at least 1", "model.grow_by=10")
         self._grows, self._grow_by = grows, grow_by
         self._takes_seed = "random_state" in own
-        left_out = {"random_state", "warm_start", "verbose", "n_jobs", grows}
+        left_out = {*_SET_BY_US, grows}
         self._tunables = {name: v for name, v in {**own, **defaults}.items() if name not in left_out}
         self._tunables["scaler"] = scaler
         self.has_epochs = grows is not None
@@ -125,8 +137,10 @@ class SklearnModel(Model):
         return FittedSklearnModel(scaler, estimator, spec)
 
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
+        # The file is the study's own; of other packages only the one that its config names is trusted.
+        packages = ("sklearn.", f"{self._class.__module__.partition('.')[0]}.")
         unknown = skops.get_untrusted_types(file=path)
-        pipeline = skops.load(path, trusted=[name for name in unknown if name.startswith("sklearn.")])
+        pipeline = skops.load(path, trusted=[name for name in unknown if name.startswith(packages)])
         return FittedSklearnModel(pipeline.named_steps.get("scaler"), pipeline.named_steps["model"], spec)
 
 
@@ -155,8 +169,7 @@ def _at_once(
     log.history = {name: [value] for name, value in logs.items()}
     log.epochs_run, log.best_epoch = 1, 0
     log.best_value = logs.get(plan.early_stopping.monitor)
-    if control.on_epoch(0, logs) is Decision.INTERRUPT and not data.is_refit:
-        log.stop_reason = StopReason.INTERRUPTED
+    control.on_epoch(0, logs)  # it has ended by itself: nothing left to prune or interrupt
     return estimator
 
 

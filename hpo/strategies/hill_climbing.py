@@ -70,6 +70,8 @@ class HillClimbingStrategy(AskTellStrategy[None]):
         here: Params | None = None
         best: float | None = None
         for start in given:
+            if canonical(start) in self._tried:
+                continue
             value = yield start
             if value is not None and self._search.objective.better(value, best):
                 here, best = start, value

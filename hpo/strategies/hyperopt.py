@@ -174,7 +174,7 @@ class HyperoptStrategy(AskTellStrategy[dict[str, Any]]):
             options["n_startup_jobs"] = self.n_startup_jobs or startup_trials(search.n_trials)
         self._suggest = functools.partial(ALGORITHMS[self.algorithm], **options)
         first = [search.default_params] if self.default_first and search.default_params is not None else []
-        self._first = [*search.enqueued, *first]
+        self._first = [*search.enqueued, *(params for params in first if params not in search.enqueued)]
 
     def _insert(self, document: dict[str, Any]) -> None:
         self._trials.insert_trial_docs([document])

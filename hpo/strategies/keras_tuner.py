@@ -16,7 +16,8 @@ from typing import Any
 
 import keras_tuner as kt
 from keras_tuner.engine import hyperparameters as hp
-from keras_tuner.src.engine.conditions import Parent  # these two are not exported
+from keras_tuner.src import config as kt_config  # these three are not exported
+from keras_tuner.src.engine.conditions import Parent
 from keras_tuner.src.errors import FailedTrialError
 from sklearn.exceptions import ConvergenceWarning
 
@@ -133,13 +134,23 @@ def grid_params_of(space: SearchSpace, values: dict[str, Any]) -> dict[str, Para
     return params
 
 
+class _StudyError(BaseException):
+    """Carries an error of the study out of the tuner, which takes any ``Exception`` for a failed trial."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 class _Evaluated:
     """A tuner whose trials the study evaluates."""
 
     evaluation: Any
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
-        evaluated: Trial = self.evaluation(trial)
+        try:
+            evaluated: Trial = self.evaluation(trial)
+        except Exception as error:
+            raise _StudyError(error) from error
         if evaluated.mean_score is None or evaluated.state is State.FAIL:
             raise FailedTrialError(evaluated.error or "no score")
         return {OBJECTIVE: evaluated.mean_score}
@@ -182,7 +193,13 @@ class KerasTunerStrategy(Strategy):
                 overwrite=True,
             )
             tuner.evaluation = self.evaluation(search, evaluate)
-            tuner.search(verbose=0)
+            before, kt_config.DEBUG = kt_config.DEBUG, False  # or it prints the traceback of every failed trial
+            try:
+                tuner.search(verbose=0)
+            except _StudyError as carried:
+                raise carried.error from carried.error.__cause__
+            finally:
+                kt_config.DEBUG = before
 
     def make(self, search: Search, **options: Any) -> Any:
         """The library's tuner."""

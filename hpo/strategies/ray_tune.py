@@ -13,6 +13,7 @@ import os
 import random
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +34,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
-from hpo.errors import SearchStopped
+from hpo.errors import SearchStopped, StudyFailed
 from hpo.space import SearchSpace
 from hpo.strategies.base import Evaluate, Search, Strategy, StrategyTags, option_error, startup_trials
 from hpo.strategies.optuna import suggest
@@ -41,6 +42,8 @@ from hpo.trial import Decision, Measurement, ParamValue, Proposal, Trial
 
 VALUE, EPOCH = "value", "epoch"
 POLL_SECONDS = 0.2
+DECISION_SECONDS = 60.0  # far more than a scheduler takes; then its process counts as dead
+LOST = "lost"
 
 
 class Bridge:
@@ -68,6 +71,10 @@ class Bridge:
     async def stop(self, key: str) -> None:
         """From a trial: the scheduler has stopped it."""
         await self._of(self._decisions, key).put(Decision.PRUNE.value)
+
+    async def lose(self, key: str) -> None:
+        """From Tune: the trial's process has died, so that nobody will decide any more."""
+        await self._of(self._decisions, key).put(LOST)
 
     async def _next(self, key: str) -> dict[str, Any]:
         if self._is_over:
@@ -147,6 +154,16 @@ class _Over(tune.Stopper):
 
     def stop_all(self) -> bool:
         return self.event.is_set()
+
+
+class _Lost(tune.Callback):
+    """Lets the study go on alone with a trial whose process has died."""
+
+    def __init__(self, bridge: Any) -> None:
+        self._bridge = bridge
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        ray.get(self._bridge.lose.remote(trial.trial_id))
 
 
 class _DefineByRun:
@@ -264,8 +281,8 @@ class RayTuneStrategy(Strategy):
             over.event.set()
             ray.get(bridge.close.remote())
             thread.join(timeout=30)
-        if failures:
-            raise failures[0]
+            if failures:
+                raise StudyFailed(f"Ray Tune failed: {failures[0]}") from failures[0]
 
     def _tuner(self, search: Search, bridge: Any, over: _Over, folder: str) -> tune.Tuner:
         first = [search.default_params] if self.default_first and search.default_params is not None else []
@@ -292,6 +309,7 @@ class RayTuneStrategy(Strategy):
                 name="study",
                 stop=over,
                 verbose=0,
+                callbacks=[_Lost(bridge)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a proxy has no state
             ),
         )
@@ -299,19 +317,25 @@ class RayTuneStrategy(Strategy):
     def _evaluate(
         self, search: Search, evaluate: Evaluate, bridge: Any, tuning: threading.Thread, key: str, params: Any
     ) -> None:
-        is_stopped = False
+        is_stopped = is_lost = False
 
         def on_rung(measurement: Measurement) -> Decision:
-            nonlocal is_stopped
+            nonlocal is_stopped, is_lost
             if is_stopped:
                 return Decision.PRUNE
+            if is_lost:
+                return Decision.CONTINUE
             is_last = measurement.epoch + 1 >= search.max_epochs
             if measurement.fold > 0 or is_last or not math.isfinite(measurement.value):
                 return Decision.CONTINUE
             result = {VALUE: measurement.value, EPOCH: measurement.epoch + 1, "done": False}
             ray.get(bridge.report.remote(key, result))
+            asked = time.monotonic()
             while tuning.is_alive():
                 decided = ray.get(bridge.decision.remote(key, POLL_SECONDS))
+                if decided == LOST or time.monotonic() - asked > DECISION_SECONDS:
+                    is_lost = True
+                    return Decision.CONTINUE
                 if decided is not None:
                     is_stopped = decided == Decision.PRUNE.value
                     return Decision(decided)

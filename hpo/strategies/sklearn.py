@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from sklearn.model_selection import (
 from hpo.space import Categorical, Float, Int, Parameter, SearchSpace
 from hpo.strategies import grid
 from hpo.strategies.base import Evaluate, OpenTrial, Plan, Rung, Search, Strategy, StrategyTags, option_error
-from hpo.trial import Params, ParamValue, canonical
+from hpo.trial import Params, ParamValue, State, canonical
 
 PARAMS, BUDGET = "params", "budget"
 
@@ -46,7 +48,7 @@ class Folds:
         self._fold_of = {
             np.asarray(train, dtype="int64").tobytes(): fold for fold, (train, _) in enumerate(search.row_splits)
         }
-        self._open: dict[str, list[tuple[OpenTrial, set[int]]]] = {}
+        self._open: dict[str, list[_Candidate]] = {}
 
     def __deepcopy__(self, memo: object) -> Folds:
         return self  # scikit-learn clones an estimator with its params
@@ -55,16 +57,18 @@ class Folds:
         """Evaluate ``params`` on the fold that trains on ``rows``; NaN where it failed, greater is better."""
         fold, key = self._fold_of[np.asarray(rows, dtype="int64").tobytes()], canonical(params)
         waiting = self._open.setdefault(key, [])
-        entry = next((entry for entry in waiting if fold not in entry[1]), None)
-        if entry is None:
-            entry = (self._evaluate.open(params), set())
-            waiting.append(entry)
-        trial, done = entry
-        result = trial.train_fold(fold, budget)
-        done.add(fold)
-        if len(done) == len(self._search.row_splits) and not self._has_rungs:
-            waiting.remove(entry)
-            trial.close()
+        candidate = next((one for one in waiting if fold not in one.done), None)
+        if candidate is None:
+            candidate = _Candidate(self._evaluate.open(params))
+            waiting.append(candidate)
+        candidate.done.add(fold)
+        is_last = len(candidate.done) == len(self._search.row_splits)
+        result = None if candidate.is_closed else candidate.trial.train_fold(fold, budget)
+        has_ended = result is None or result.outcome.stop_reason.state is not State.COMPLETE
+        if has_ended or (is_last and not self._has_rungs):
+            candidate.close()
+        if is_last and not self._has_rungs:
+            waiting.remove(candidate)
         if result is None or result.score is None:
             return math.nan
         return result.score if self._search.objective.direction == "maximize" else -result.score
@@ -74,18 +78,35 @@ class Folds:
         kept: dict[str, int] = {}
         for params in candidates:
             kept[canonical(params)] = kept.get(canonical(params), 0) + 1
-        for key, entries in list(self._open.items()):
-            going_on, dropped = entries[: kept.get(key, 0)], entries[kept.get(key, 0) :]
-            for trial, _ in dropped:
-                trial.close(dropped=True)
-            self._open[key] = [(trial, set()) for trial, _ in going_on]
+        for key, waiting in list(self._open.items()):
+            going_on, dropped = waiting[: kept.get(key, 0)], waiting[kept.get(key, 0) :]
+            for candidate in dropped:
+                candidate.close(dropped=True)
+            for candidate in going_on:
+                candidate.done.clear()
+            self._open[key] = going_on
 
     def finish(self) -> None:
         """Close the trials of the last rung, which were trained as long as the schedule allows."""
-        for entries in self._open.values():
-            for trial, _ in entries:
-                trial.close()
+        for waiting in self._open.values():
+            for candidate in waiting:
+                candidate.close()
         self._open.clear()
+
+
+@dataclass
+class _Candidate:
+    """A trial with the folds that the library has asked for at the present budget."""
+
+    trial: OpenTrial
+    done: set[int] = field(default_factory=set)
+    is_closed: bool = False
+
+    def close(self, dropped: bool = False) -> None:
+        """End the trial, once."""
+        if not self.is_closed:
+            self.is_closed = True
+            self.trial.close(dropped)
 
 
 class FoldEstimator(BaseEstimator):
@@ -148,7 +169,7 @@ def draw(parameter: Parameter, random_state: np.random.RandomState) -> ParamValu
 
 
 class _Recorded:
-    """Keeps the results of a search that is stopped in the middle: a candidate at a time, or a rung at a time."""
+    """Keeps the results of a search that is stopped in the middle: a few candidates at a time, or a rung at a time."""
 
     results: Mapping[str, Any] = {}
 
@@ -160,18 +181,23 @@ class _Recorded:
         return evaluated
 
 
+def in_batches(candidates: Iterable[Any], evaluate: Callable[[list[Any]], Any]) -> None:
+    """Hand over candidates one by one and, once there are many, a twentieth at a time: all are tabled anew."""
+    iterator, n_done = iter(candidates), 0
+    while batch := list(itertools.islice(iterator, max(1, n_done // 20))):
+        evaluate(batch)
+        n_done += len(batch)
+
+
 class _Grid(_Recorded, GridSearchCV):
     def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
-        evaluate = self.keep(evaluate_candidates)
-        for candidate in ParameterGrid(self.param_grid):
-            evaluate([candidate])
+        in_batches(ParameterGrid(self.param_grid), self.keep(evaluate_candidates))
 
 
 class _Random(_Recorded, RandomizedSearchCV):
     def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
-        evaluate = self.keep(evaluate_candidates)
-        for candidate in ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state):
-            evaluate([candidate])
+        drawn = ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state)
+        in_batches(drawn, self.keep(evaluate_candidates))
 
 
 class _Rungs(_Recorded):
@@ -210,7 +236,8 @@ class SklearnStrategy(Strategy):
 
     def search(self, search: Search, evaluate: Evaluate) -> None:
         folds = Folds(evaluate, search, self.has_rungs)
-        options = {"cv": list(search.row_splits), "refit": False, "n_jobs": 1}
+        # What a trial does wrong is a missing score; an exception is the study's own.
+        options = {"cv": list(search.row_splits), "refit": False, "n_jobs": 1, "error_score": "raise"}
         made = self.make(FoldEstimator(folds), search, options)
         rows = np.arange(max(int(max(part.max() for part in split)) for split in search.row_splits) + 1)
         try:

@@ -338,7 +338,7 @@ class _SklearnFlavor:
         from skops.io import dumps, get_untrusted_types
 
         model = options.pop("model")
-        trusted = [name for name in get_untrusted_types(data=dumps(model)) if name.startswith("sklearn.")]
+        trusted = get_untrusted_types(data=dumps(model))  # of the model that this study has trained
         options |= {"serialization_format": "skops", "skops_trusted_types": trusted}
         mlflow.sklearn.save_model(sk_model=model, path=path, **options)
 

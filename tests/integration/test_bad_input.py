@@ -226,6 +226,17 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "an option that the estimator lacks": (["model=svm", "+model.depth=3"], "model.depth", "kernel"),
     "a scaler that is not there": (["model=svm", "model.scaler=log"], "model.scaler", "robust"),
     "something that does not grow": (["model=svm", "+model.grows=C"], "model.grows", "warm_start"),
+    "a parameter that the study decides": (["model=svm", "+model.random_state=3"], "model.random_state", "seed"),
+    "trees that grow by epochs": (
+        ["model=random_forest", "+model.n_estimators=500"],
+        "model.n_estimators",
+        "model.grow_by and max_epochs",
+    ),
+    "nothing to watch": (
+        ["early_stopping.start_from_epoch=50"],
+        "early_stopping.start_from_epoch",
+        "less than max_epochs",
+    ),
     "images for rows": (["model=mnist_cnn", "dataset=breast_cancer"], "dataset", "images of shape"),
     "MNIST asked for and not to be had": (["dataset=mnist"], "dataset=mnist", "dataset=digits"),
     "MNIST refused a stand-in": (["dataset.fallback=null"], "dataset=mnist", "KERAS_HOME"),

@@ -14,7 +14,7 @@ from hpo import plots, tracking
 from hpo.errors import StudyFailed
 from hpo.evaluation import Evaluator
 from hpo.executors.inline import InlineExecutor
-from hpo.resampling import Holdout
+from hpo.resampling import Holdout, Resampling, StratifiedKFoldResampling
 from hpo.runner import End, Result, Runner
 from hpo.space import SearchSpace
 from hpo.strategies.base import Evaluate, Search, Strategy, StrategyTags
@@ -67,11 +67,14 @@ class Silent:
     def search_ended(self, doing: str) -> None: ...
 
 
-def study(strategy: Strategy, limits: Limits, max_epochs: int = 3) -> Study:
+def study(
+    strategy: Strategy, limits: Limits, max_epochs: int = 3, resampling: Resampling | None = None, **stop: Any
+) -> Study:
     from hpo.config import Definition
 
-    objective, stopping = Objective.of("val_loss"), EarlyStopping()
-    evaluator = Evaluator(toy.CurveModel(), toy.dataset(), Holdout(0.2), objective, stopping, 0)
+    objective = Objective.of("val_loss", epoch="best" if stop.get("restore_best_weights", True) else "last")
+    stopping = EarlyStopping(**stop)
+    evaluator = Evaluator(toy.CurveModel(), toy.dataset(), resampling or Holdout(0.2), objective, stopping, 0)
     return Study(
         name="toy-study",
         names=Names("curve", "toy", "listed", "holdout"),
@@ -255,7 +258,7 @@ def test_a_strategy_that_breaks_leaves_a_closed_study(run: Callable[..., Any], w
             super().search(search, evaluate)
             raise LookupError("a bug")
 
-    with pytest.raises(LookupError):
+    with pytest.raises(StudyFailed, match="LookupError: a bug"):
         run(Broken([{"x": 0.5, "kind": "good"}]), Limits(n_trials=3))
     client = mlflow.MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("hpo").experiment_id])
@@ -274,3 +277,68 @@ def test_a_store_that_refuses_writes_ends_the_study(run: Callable[..., Any], mon
     view.on_epoch = break_store
     with pytest.raises(StudyFailed, match="no longer takes records"):
         run(Listed([{"x": 0.5, "kind": "good"}] * 50), Limits(n_trials=50), view)
+
+
+FOLDS = StratifiedKFoldResampling(2)
+
+
+class Raising(Listed):
+    """Takes two proposals of one trial each through two rungs."""
+
+    def search(self, search: Search, evaluate: Evaluate) -> None:
+        opened = [evaluate.open(params) for params in self.proposals]
+        for trial in opened:
+            trial.train(1)
+        opened[0].close(dropped=True)
+        opened[1].train(3)
+        opened[1].close()
+
+
+def test_a_rung_goes_on_with_the_same_trial_and_records_every_epoch_once(run: Callable[..., Any]) -> None:
+    proposals = [{"x": 0.9, "kind": "good"}, {"x": 0.5, "kind": "good"}]
+    result, client, runs = run(Raising(proposals), Limits(n_trials=2), resampling=FOLDS)
+    dropped, kept = trial_runs(runs)
+    assert [t.state for t in sorted(result.trials, key=lambda t: t.number)] == [State.PRUNED, State.COMPLETE]
+    assert (dropped.data.metrics["epochs_run"], dropped.data.metrics["epochs_saved"]) == (2, 4)
+    assert "objective" not in dropped.data.metrics
+    assert dropped.data.metrics["rung_objective"] == pytest.approx(0.36)
+    points = client.get_metric_history(kept.info.run_id, "fold_1/val_loss")
+    assert [p.step for p in sorted(points, key=lambda p: p.step)] == [0, 1, 2]
+    scores = client.get_metric_history(kept.info.run_id, "fold_1/score")
+    assert sorted(p.step for p in scores) == [1, 3]
+    parent = study_run(runs)
+    assert (parent.data.metrics["n_complete"], parent.data.metrics["n_pruned"]) == (1, 1)
+    assert parent.data.metrics["epochs_total"] == 2 + 2 + 6
+    assert parent.data.metrics["refit_epochs"] == 3
+
+
+def test_failed_trials_of_a_halving_search_are_failed_and_count_in_a_row(run: Callable[..., Any]) -> None:
+    from hpo.strategies.sklearn import HalvingRandomStrategy
+
+    result, _, runs = run(HalvingRandomStrategy(min_epochs=3), Limits(n_trials=12), resampling=FOLDS)
+    failing = [trial for trial in result.trials if trial.params["kind"] in ("raise", "memory", "nan")]
+    assert failing
+    assert all(trial.state is State.FAIL for trial in failing)
+    assert study_run(runs).data.metrics["n_failed"] == len(failing)
+    limited, _, _ = run(HalvingRandomStrategy(), Limits(n_trials=12, max_consecutive_failures=1), resampling=FOLDS)
+    assert limited.end is End.FAILURES
+
+
+def test_the_last_epoch_is_refitted_for_as_long_as_the_folds_trained(run: Callable[..., Any]) -> None:
+    listed = Listed([{"x": 0.5, "kind": "good"}])
+    _, _, runs = run(listed, Limits(n_trials=1), resampling=FOLDS, max_epochs=5, restore_best_weights=False)
+    assert study_run(runs).data.metrics["refit_epochs"] == 5
+
+
+def test_a_winner_that_cannot_be_refitted_costs_a_warning_and_not_the_result(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("no room")
+
+    monkeypatch.setattr(Evaluator, "refit", fail)
+    result, client, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1), resampling=FOLDS)
+    assert "no room" in result.problems[0]
+    parent = study_run(runs)
+    assert (parent.info.status, parent.data.tags["hpo.best_trial"]) == ("FINISHED", "0")
+    assert "trials.csv" in [artifact.path for artifact in client.list_artifacts(parent.info.run_id)]
