@@ -17,7 +17,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from hpo.datasets import digits
+from hpo.datasets import breast_cancer, digits
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -81,3 +81,22 @@ def test_the_best_model_classifies_the_test_split_as_the_study_says(
             process.wait(30)
     assert accuracy(served, data.y_test) == pytest.approx(said, abs=1e-6)
     assert re.fullmatch(r"models:/m-\w+", uri)
+
+
+@pytest.mark.parametrize("model", ["svm", "gradient_boosting"])
+def test_the_refitted_winner_of_folds_is_the_one_that_is_logged_and_tested(
+    model: str, hpo: Callable[..., int], read: Callable[..., Any], workdir: Path
+) -> None:
+    study = (
+        f"model={model}",
+        "strategy=random",
+        "resampling=stratified_kfold",
+        "resampling.n_splits=3",
+        "max_epochs=3",
+    )
+    assert hpo(*study, "limits.n_trials=2", "study=mine", "executor.threads_per_trial=1") == 0
+    _, found, _ = read("mine")
+    data = breast_cancer.load()
+    loaded = mlflow.pyfunc.load_model(found.tags["hpo.best_model_uri"])
+    assert loaded.metadata.signature is not None
+    assert np.mean(loaded.predict(data.x_test) == data.y_test) == pytest.approx(found.metrics["test_accuracy"])
