@@ -1,0 +1,47 @@
+"""Ray Tune's own processes may die: the study goes on."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hpo.trial import State
+
+
+def proxies() -> list[int]:
+    """The processes of Tune's trials below this one."""
+    command = ["ps", "-eo", "pid,ppid,args"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [(int(pid), int(parent), args) for pid, parent, args in (line.split(None, 2) for line in lines[1:])]
+    family = {os.getpid()}
+    for _ in range(6):
+        family |= {pid for pid, parent, _ in rows if parent in family}
+    return [pid for pid, _, args in rows if pid in family and args.startswith("ray::_Inner")]
+
+
+@pytest.mark.usefixtures("one_ray")
+def test_a_trial_goes_on_alone_when_its_process_of_tune_dies(
+    hpo: Callable[..., int], read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hpo.strategies.ray_tune import RayTuneStrategy
+
+    real, killed = RayTuneStrategy._evaluate, []
+
+    def evaluate(self: RayTuneStrategy, *args: Any) -> None:
+        if not killed:
+            killed.extend(proxies())
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+        real(self, *args)
+
+    monkeypatch.setattr(RayTuneStrategy, "_evaluate", evaluate)
+    study = ("model=random_forest", "model.grow_by=2", "max_epochs=4", "limits.n_trials=3", "study=mine")
+    assert hpo("strategy=ray_tune", *study, "executor.threads_per_trial=1") == 0
+    assert len(killed) == 1
+    _, _, trials = read("mine")
+    assert trials[0].state is State.COMPLETE
+    assert all(trial.state.is_finished for trial in trials)
+    assert len(trials) == 3
