@@ -5,36 +5,39 @@ Start-up imports Hydra and nothing heavier, so that help and config errors answe
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 import traceback
-import urllib.request
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import hpo
+from hpo import commands
 from hpo import config as configs
-from hpo.errors import ConfigError, HpoError, InputError, StudyFailed, TrackingError, redact
-from hpo.trial import ParamValue
+from hpo.commands import BAD_INPUT, FAILED, INTERRUPTED, OK, console
+from hpo.errors import ConfigError, HpoError, InputError, StudyFailed, redact
 
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+FORCE = "--force-resume"
+_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p")
+# How long a finished study waits for MLflow to take its last records.
+CLOSE_SECONDS = 10.0
+_RESUME_HELP = """usage: python -m hpo resume STUDY [OVERRIDE ...] [--force-resume]
+
+Goes on with a study that was stopped or, with a higher limit, with one that has finished. Finished trials are not
+trained again; one that was running is. Overrides may change limits, executor and tracking; --force-resume goes on even
+where something else has changed, such as the version of a library, and records what."""
 
 _EXAMPLES = (
     ("python -m hpo", "a Bayesian search for a CNN on MNIST"),
@@ -46,6 +49,10 @@ _EXAMPLES = (
 _COMMANDS_HELP = (
     ("plan [OVERRIDE ...]", "what a study would do: space, trials, folds, fits, rungs; no training"),
     ("strategies", "the ways of searching: library, what each can do, when to use it"),
+    ("resume STUDY [OVERRIDE ...]", "go on with a study that was stopped; limits may be raised"),
+    ("compare [WORD=… ...] [OVERRIDE ...]", "run studies that differ in one thing, and say which is better"),
+    ("trials STUDY", "its trials: early stopping, what it saved, over- and under-fitting"),
+    ("sync", "deliver the records that MLflow could not take"),
     ("list", "the studies of a store"),
     ("best STUDY", "its best params, as a command that trains them again"),
     ("ui", "the MLflow UI on this machine, on the right store"),
@@ -76,26 +83,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception:  # a fault of ours, which is reported without the secrets that a traceback may hold
+        print(redact(traceback.format_exc()), file=sys.stderr, end="")
+        return FAILED
     finally:
         if wanted is None:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
 def _dispatch(arguments: list[str]) -> int:
-    commands: dict[str, Callable[[list[str]], int]] = {
+    known: dict[str, Callable[[list[str]], int]] = {
         "run": _run,
         "plan": lambda rest: _run(rest, _plan_study),
-        "strategies": _strategies,
-        "list": _list,
-        "best": _best,
-        "ui": _ui,
+        "resume": _resume,
+        "compare": _compare,
+        "trials": commands.trials,
+        "sync": commands.sync,
+        "strategies": commands.strategies,
+        "list": commands.list_studies,
+        "best": commands.best,
+        "ui": commands.ui,
     }
     first = arguments[0] if arguments else ""
     if first == "run" and {"-h", "--help"} & set(arguments):
         arguments = arguments[1:]
         first = "--help"
-    if first in commands:
-        return commands[first](arguments[1:])
+    if first in known:
+        return known[first](arguments[1:])
     if {"-h", "--help", "help"} & set(arguments):
         print(help_text())
         return OK
@@ -106,7 +120,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError(
             "command",
             first,
-            f"one of {', '.join(commands)}, or overrides such as strategy=optuna",
+            f"one of {', '.join(known)}, or overrides such as strategy=optuna",
             "python -m hpo --help",
         )
     return _run(arguments)
@@ -146,12 +160,20 @@ def _run(arguments: list[str], act: Callable[[DictConfig], int] | None = None) -
     """Have Hydra compose one config or, with ``-m``, several, and act on each: run it unless told otherwise."""
     configs.register()
     codes: list[int] = []
+    is_forced = FORCE in arguments
+    arguments = _options_first([argument for argument in arguments if argument != FORCE])
+
+    has_composed = False
 
     def job(conf: DictConfig) -> None:
+        nonlocal has_composed
+        has_composed = True
         try:
-            codes.append((act or _run_study)(conf))
+            codes.append(act(conf) if act else _run_study(conf, is_forced))
         except HpoError as error:
             raise _Refused(error) from error
+        except OmegaConfBaseException as error:
+            raise _Refused(configs.explain(error, arguments)) from error
         if codes[-1] == INTERRUPTED:
             raise KeyboardInterrupt
 
@@ -168,10 +190,24 @@ def _run(arguments: list[str], act: Callable[[DictConfig], int] | None = None) -
             hydra.main(config_path=str(configs.resource_dir("conf")), config_name="config", version_base="1.3")(job)()
     except _Refused as refused:
         raise refused.error from refused.error.__cause__
+    except Exception as error:
+        if has_composed:
+            raise
+        raise configs.explain(error, arguments) from error  # Hydra raises more than its own errors
     finally:
         sys.argv = before
         sweep_dir.cleanup()
     return max(codes, default=OK)
+
+
+def _options_first(arguments: list[str]) -> list[str]:
+    """Options before overrides, since Hydra's parser refuses overrides on both sides of an option."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for place, argument in enumerate(arguments):
+        is_value = place > 0 and arguments[place - 1] in _WITH_VALUE
+        (options if argument.startswith("-") or is_value else overrides).append(argument)
+    return [*options, *overrides]
 
 
 class _Refused(BaseException):
@@ -181,74 +217,180 @@ class _Refused(BaseException):
         self.error = error
 
 
-def _run_study(conf: DictConfig) -> int:
-    return _run_built(*_build(conf))
+def _run_study(conf: DictConfig, is_forced: bool) -> int:
+    configs.check_shadowing()
+    config = configs.plain(conf)
+    configs.Definition.of(config)  # else a mistake would be told of only after the imports, or the store's answer
+
+    from hpo import session
+
+    where = session.Where.of(config["tracking"])
+    name = config["study"]
+    if name is None:
+        study, overrides = _build(conf)
+        study = replace(study, name=session.free_name(where, study.name))
+        with session.claim(where.folder(study.name), study.name):
+            return _run_built(study, where, overrides, is_named=False, is_forced=False)
+    with session.claim(where.folder(name), name):
+        known = session.look_up(where, name)
+        threads = None if configs.is_given("executor.threads_per_trial") else known.get("hpo.threads_per_trial")
+        study, overrides = _build(conf, None if threads is None else int(threads))
+        return _run_built(study, where, overrides, is_named=True, is_forced=is_forced)
 
 
 def _plan_study(conf: DictConfig) -> int:
     study, _ = _build(conf)
     from hpo import terminal
 
-    terminal.print_plan(_console(), study)
+    terminal.print_plan(console(), study)
     return OK
 
 
-def _build(conf: DictConfig) -> tuple[Any, list[str]]:
-    """The study of a composed config, and the overrides that define it."""
+def _build(conf: DictConfig, threads: int | None = None) -> tuple[Any, list[str]]:
+    """The study of a composed config, and the overrides that define it.
+
+    Args:
+        threads: threads a trial of a study that goes on, whatever the number of workers is now.
+    """
     configs.check_shadowing()
-    config = configs.plain(conf)
-    definition = configs.Definition.of(config)
 
     from hpo import study as studies
     from hpo.datasets.base import DatasetUnavailable
 
     overrides = [*configs.config_dirs(), *HydraConfig.get().overrides.task]
-    names = studies.Names(*(configs.chosen(group) for group in ("model", "dataset", "strategy", "resampling")))
+    chosen = {group: configs.chosen(group) for group in ("model", "dataset", "strategy", "resampling")}
+    names = studies.Names(**chosen, choices=configs.choices())
+
+    def built(conf: DictConfig, names: Any, note: str | None = None) -> Any:
+        if threads is not None:
+            conf = configs.with_value(conf, "executor.threads_per_trial", threads)
+        config = configs.plain(conf)
+        definition = configs.Definition.of(config)
+        return studies.build_study(config, definition, names, note, configs.for_the_record(conf))
+
     try:
-        study = studies.build_study(config, definition, names)
+        return built(conf, names), overrides
     except DatasetUnavailable as error:
-        fallback = config["dataset"].get("fallback")
+        fallback = conf["dataset"].get("fallback")
         if fallback is None or configs.is_explicit("dataset"):
             raise
         note = f"{names.dataset} is {error.value}; training on {fallback} instead"
-        config = configs.plain(configs.with_option("dataset", fallback))
-        definition = configs.Definition.of(config)
-        names = studies.Names(names.model, fallback, names.strategy, names.resampling)
-        overrides.append(f"dataset={fallback}")
-        study = studies.build_study(config, definition, names, note)
-    return study, overrides
+        names = replace(names, dataset=fallback, choices={**names.choices, "dataset": fallback})
+        return built(configs.with_option("dataset", fallback), names, note), [*overrides, f"dataset={fallback}"]
 
 
-def _run_built(study: Any, overrides: list[str]) -> int:
-    from hpo import terminal, tracking
-    from hpo.runner import End, Runner
+def _run_built(study: Any, where: Any, overrides: list[str], is_named: bool, is_forced: bool) -> int:
+    from hpo import session, terminal
+    from hpo.result import End
+    from hpo.runner import Runner
 
-    where = study.config["tracking"]
-    uri, output_path = where["uri"], Path(where["output_path"])
-    client, experiment_id = tracking.open_store(uri, where["experiment"], output_path)
-    if tracking.find_study(client, experiment_id, study.name) is not None:
-        raise ConfigError(
-            "study", study.name, f"a name that no study in experiment {where['experiment']!r} has", "study=null"
-        )
-    tracker = tracking.Tracker(client, experiment_id)
-    console = _console()
-    view = terminal.TerminalView(console, uri)
+    out = console()
+    view = terminal.TerminalView(out, where.uri)
+    kept = [o for o in overrides if o.lstrip("+~").split("=")[0] != "study" and redact(o) == o]
+    opened = session.open_session(study, where, kept, is_named, is_forced, view.note)
+    is_whole = False
     try:
-        result = Runner(study, tracker, view, output_path, _reproducible(overrides)).run()
+        defining = _reproducible(overrides)
+        result = Runner(study, opened.tracker, view, defining, opened.recorded, opened.changes).run()
+        is_whole = result.end is not End.INTERRUPTED
     finally:
         view.close()
-        tracker.close()
-    terminal.print_result(console, result, uri, _tracking_overrides(overrides))
+        is_delivered = opened.tracker.close(CLOSE_SECONDS if is_whole else 1.0)
+        if opened.tracker.n_refused:
+            out.print(terminal.refused_text(opened.tracker), highlight=False)
+        if not is_delivered:
+            out.print(terminal.undelivered_text(opened.tracker, _tracking_overrides(overrides)), highlight=False)
+    terminal.print_result(out, result, where.uri, _tracking_overrides(overrides))
     if result.end is End.INTERRUPTED:
         return INTERRUPTED
     return OK if result.best is not None and result.end.status == "FINISHED" else FAILED
 
 
-def _console() -> Any:
-    from rich.console import Console
+def _resume(arguments: list[str]) -> int:
+    """Go on with a study by the command line that began it, which is remembered beside its outbox."""
+    flags = [a for a in arguments if a.startswith("-") and a.partition("=")[0] not in ("--config-dir", FORCE)]
+    if {"-h", "--help"} & set(flags):
+        print(_RESUME_HELP)
+        return OK
+    words = [a for a in arguments if not a.startswith("-") and "=" not in a and not a.startswith("~")]
+    if flags or len(words) != 1:
+        given = " ".join(arguments) or "nothing"
+        raise ConfigError("resume", given, "the name of one study, and overrides", "python -m hpo resume STUDY")
+    (name,) = words
+    overrides = [argument for argument in arguments if argument != name]
+    from hpo import session
 
-    # Eighty columns, which rich takes where there is no terminal, would break every line of a log.
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    of_tracking = [o for o in overrides if o.lstrip("+").startswith("tracking")]
+    where = session.Where.of(commands.tracking_config(commands.parse("resume", "", of_tracking)))
+    named = {_key(override) for override in overrides}
+    before = [override for override in session.remembered(where, name) if _key(override) not in named]
+    return _run([*before, *overrides, f"study={name}"])
+
+
+_COMPARE_HELP = """usage: python -m hpo compare strategies=[A,B,…] [seeds=5] [OVERRIDE ...]
+       python -m hpo compare comparison=NAME [OVERRIDE ...]
+       python -m hpo compare by=KEY levels=[A,B,…] [seeds=5] [OVERRIDE ...]
+       python -m hpo compare experiment=NAME [by=KEY]
+
+Runs the studies that have not finished, a study a level and seed, and compares the test scores of their winners, paired
+by seed; with experiment=… it runs nothing and compares what is there, also on somebody else's server (tracking.uri=…).
+
+words:
+  strategies   the strategies to compare; short for by=strategy levels=…
+  by, levels   any config group or key, and its values: by=model.dropout levels=[0.0,0.5]
+  comparison   a named comparison, listed below; what the command line says wins
+  seeds        how many, or a list; each is a study of every level
+  min_effect   the smallest difference of the test metric that matters (0.01 for accuracies unless given)
+  max_seeds    the most seeds that will ever be run, if you mean to look at fewer first and add some
+  alpha        the error that all looks and pairs together may make (0.05)
+  name         of the comparison and its studies
+
+comparisons:
+"""
+
+
+def _compare(arguments: list[str]) -> int:
+    """Run what is missing of a comparison, and report."""
+    if {"-h", "--help"} & set(arguments):
+        print(
+            _COMPARE_HELP + "".join(f"  {n:<18} {text}\n" for n, text in configs.options("comparison").items()), end=""
+        )
+        return OK
+    from hpo.compare import settings
+
+    wanted = settings.parse(arguments)
+    of_tracking = [o for o in wanted.overrides if o.lstrip("+").startswith("tracking") or o.startswith("--config-dir")]
+    where = commands.tracking_config(commands.parse("compare", "", of_tracking))
+    if wanted.experiment is not None:
+        if rest := [o for o in wanted.overrides if o not in of_tracking]:
+            raise ConfigError("compare", rest[0], "no overrides of studies, since it runs none", f"leave {rest[0]} out")
+        where["experiment"] = str(wanted.experiment)
+        from hpo.compare import command
+
+        client, experiment_id = commands.open_existing(where)
+        command.compare(wanted, client, experiment_id, Path(where["output_path"]), console(), is_logged=False)
+        return OK
+    for level in wanted.levels:  # before any of them trains
+        _run(wanted.command(level, wanted.seeds[0]), _check)
+
+    from hpo import tracking
+    from hpo.compare import command
+
+    store = (where["uri"], where["experiment"], Path(where["output_path"]))
+    client, experiment_id = tracking.open_store(*store)
+    finished = command.finished_names(tracking.list_studies(client, experiment_id))
+    command.run_missing(wanted, finished, _run, console())
+    command.compare(wanted, client, experiment_id, store[2], console(), is_logged=True)
+    return OK
+
+
+def _check(conf: DictConfig) -> int:
+    _build(conf)
+    return OK
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def _reproducible(overrides: list[str]) -> list[str]:
@@ -261,181 +403,3 @@ def _tracking_overrides(overrides: list[str]) -> str:
     kept = [o for o in overrides if o.startswith("--config-dir=")]
     kept += [o for o in overrides if o.lstrip("+").startswith("tracking") and redact(o) == o]
     return "".join(f" {shlex.quote(o)}" for o in kept)
-
-
-# The other commands.
-
-
-def _parse(
-    command: str, description: str, arguments: list[str], add: Callable[[argparse.ArgumentParser], object] | None = None
-) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=f"python -m hpo {command}", description=description)
-    if add is not None:
-        add(parser)
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the tracking group, as for a study")
-    parser.add_argument("--config-dir", help="folder with YAML of your own")
-    return parser.parse_intermixed_args(arguments)
-
-
-def _tracking_config(parsed: argparse.Namespace) -> dict[str, Any]:
-    configs.register()
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(configs.resource_dir("conf")), version_base="1.3"):
-        overrides = list(parsed.overrides)
-        if parsed.config_dir:
-            overrides.append(f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]")
-        composed = configs.plain(hydra.compose("config", overrides=overrides))
-    where: dict[str, Any] = composed["tracking"]
-    return where
-
-
-def _open_existing(where: dict[str, Any]) -> tuple[Any, str]:
-    """A store that is there already: reading makes none."""
-    database = re.match(r"sqlite:///([^?]+)", where["uri"])
-    if database and not Path(database.group(1)).exists():
-        raise TrackingError(
-            "tracking.uri",
-            where["uri"],
-            "a store that holds studies; there is no such file yet",
-            "run a study first (python -m hpo), or change to the folder that it ran in",
-        )
-    from hpo import tracking
-
-    return tracking.open_store(where["uri"], where["experiment"], Path(where["output_path"]), create=False)
-
-
-def _list(arguments: list[str]) -> int:
-    where = _tracking_config(_parse("list", "The studies of a store, newest first.", arguments))
-    client, experiment_id = _open_existing(where)
-    from hpo import terminal, tracking
-
-    terminal.print_studies(_console(), tracking.list_studies(client, experiment_id))
-    return OK
-
-
-def _strategies(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m hpo strategies", description="The ways of searching.")
-    parser.add_argument("--markdown", action="store_true", help="as the table in the README")
-    parsed = parser.parse_args(arguments)
-    from hpo import study as studies
-    from hpo import terminal
-
-    configs.register()
-    GlobalHydra.instance().clear()
-    rows: list[tuple[str, Any, str]] = []
-    with hydra.initialize_config_dir(str(configs.resource_dir("conf")), version_base="1.3"):
-        for name, description in configs.options("strategy").items():
-            config = configs.plain(hydra.compose("config", overrides=[f"strategy={name}"]))
-            try:
-                rows.append((name, studies.strategy_tags(config), description))
-            except ConfigError as error:  # its library is not installed; the fix is the command that does it
-                rows.append((name, None, f"{description} (not installed: {error.fix})"))
-    if parsed.markdown:
-        print(terminal.strategies_markdown(rows))
-    else:
-        terminal.print_strategies(_console(), rows)
-    return OK
-
-
-def _best(arguments: list[str]) -> int:
-    parsed = _parse(
-        "best",
-        "The best params of a study, as a command that trains them again.",
-        arguments,
-        lambda parser: parser.add_argument("study", help="its name; python -m hpo list shows them"),
-    )
-    where = _tracking_config(parsed)
-    client, experiment_id = _open_existing(where)
-    from hpo import terminal, tracking
-
-    study = tracking.find_study(client, experiment_id, parsed.study)
-    if study is None:
-        known = [s.name for s in tracking.list_studies(client, experiment_id)]
-        raise ConfigError(
-            "study",
-            parsed.study,
-            f"a study of this store: {', '.join(known[:5]) or 'there is none yet'}",
-            "python -m hpo list",
-        )
-    number = study.tags.get("hpo.best_trial")
-    if number is None:
-        raise ConfigError(
-            "study", parsed.study, f"a study with a completed trial; this one is {study.state}", "python -m hpo list"
-        )
-    trial = next(t for t in tracking.load_trials(client, study) if t.number == int(number))
-    command = best_command(json.loads(study.tags["hpo.overrides"]), json.loads(study.tags["hpo.best_params"]))
-    terminal.print_best(_console(), study, trial, command)
-    return OK
-
-
-def best_command(overrides: list[str], params: dict[str, ParamValue]) -> str:
-    """A command line whose only trial has ``params``, trained as it was whatever strategy had found them."""
-    replaced = ("strategy", "limits", "enqueue")
-    kept = [o for o in overrides if re.split(r"[=./\[]", o.lstrip("+~"))[0] not in replaced]
-    chosen = ", ".join(f"{name}: {_spell(value)}" for name, value in params.items())
-    searched = ["strategy=optuna", "strategy/pruner=none", f"enqueue=[{{{chosen}}}]", "limits.n_trials=1"]
-    return " ".join(["python -m hpo", *map(shlex.quote, [*kept, *searched])])
-
-
-# Hydra reads these as values of other types.
-_HYDRA_WORDS = ("null", "true", "false", "nan", "inf", "on", "off", "yes", "no")
-
-
-def _spell(value: ParamValue) -> str:
-    if isinstance(value, str):
-        is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", value) and value.lower() not in _HYDRA_WORDS
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return value if is_plain else f"'{escaped}'"
-    return json.dumps(value)
-
-
-def _ui(arguments: list[str]) -> int:
-    parsed = _parse(
-        "ui",
-        "The MLflow UI on this machine, on the store that studies are recorded in.",
-        arguments,
-        lambda parser: parser.add_argument("--port", type=int, default=5000, help="5000 unless given"),
-    )
-    where = _tracking_config(parsed)
-    uri = where["uri"]
-    _, experiment_id = _open_existing(where)
-    from hpo import tracking
-
-    # The workflow type opens MLflow on its views for training rather than on those for language models.
-    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-    if uri.startswith("http"):
-        print(f"the store is a server with a UI of its own: {redact(uri).rstrip('/')}/{page}")
-        return OK
-    server = f"http://127.0.0.1:{parsed.port}"
-    if _answers(server):
-        raise ConfigError("--port", parsed.port, "a port that nothing listens on", f"--port {parsed.port + 1}")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(parsed.port)]
-    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    # By the environment, since other users of the machine can read a process's arguments.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking.absolute(uri)}
-    # MLflow's runner of jobs serves its features for language models, and doubles what the UI takes of memory.
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    print("starting the MLflow UI …", flush=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the server would outlive us
-    # In a session of its own: a server that is interrupted prints a traceback, one that is terminated does not.
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    try:
-        while process.poll() is None and not _answers(server):
-            time.sleep(0.2)
-        if process.poll() is None:
-            print(f"open {server}/{page}    (Ctrl-C ends it)", flush=True)
-        return process.wait()
-    except KeyboardInterrupt:
-        return OK
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-
-
-def _answers(server: str) -> bool:
-    try:
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{server}/health", timeout=1).close()
-    except OSError:
-        return False
-    return True

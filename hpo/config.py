@@ -5,10 +5,12 @@ Imports no backend, so that ``--help`` and config errors answer at once.
 
 from __future__ import annotations
 
+import copy
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,7 +21,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, hide
 from hpo.space import SearchSpace
 from hpo.trial import EarlyStopping, Limits, Objective, Params
 
@@ -76,6 +78,7 @@ class TrackingConf:
     uri: str = MISSING
     experiment: str = MISSING
     output_path: str = MISSING
+    offline: str = "refuse"
 
 
 @dataclass
@@ -132,6 +135,8 @@ def _description(path: Path) -> str:
 def plain(conf: DictConfig) -> dict[str, Any]:
     """The config as plain mappings, interpolations resolved.
 
+    Values that come from the environment are taken for secrets: nothing that is printed or recorded shows them.
+
     Raises:
         ConfigError: for an interpolation that names nothing or a mandatory value that is missing.
     """
@@ -140,7 +145,25 @@ def plain(conf: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise explain(error, []) from error
     assert isinstance(container, dict)
+    for name in re.findall(r"\$\{oc\.env:\s*['\"]?(\w+)", str(OmegaConf.to_container(conf, resolve=False))):
+        hide(os.environ.get(name, ""))
     return {str(key): value for key, value in container.items()}
+
+
+def for_the_record(conf: DictConfig) -> dict[str, Any]:
+    """As :func:`plain`, but with ``${oc.env:…}`` as it was written."""
+
+    def masked(raw: Any, value: Any) -> Any:
+        if isinstance(raw, dict):
+            return {key: masked(inner, value[key]) for key, inner in raw.items()}
+        if isinstance(raw, list):
+            return [masked(inner, value[place]) for place, inner in enumerate(raw)]
+        return raw if isinstance(raw, str) and "oc.env:" in raw else value
+
+    raw = OmegaConf.to_container(conf, resolve=False, enum_to_str=True)
+    recorded = masked(raw, plain(conf))
+    assert isinstance(recorded, dict)
+    return recorded
 
 
 @dataclass(frozen=True)
@@ -162,6 +185,7 @@ class Definition:
         Raises:
             ConfigError: for any value that cannot be used.
         """
+        _check_keys(config)
         for key, least in (("seed", 0), ("max_epochs", 1)):
             if config[key] < least:
                 raise ConfigError(key, config[key], f"a whole number of at least {least}", f"{key}={least}")
@@ -195,6 +219,25 @@ class Definition:
         )
 
 
+_SECTIONS = {"objective": ObjectiveConf, "early_stopping": EarlyStoppingConf, "limits": LimitsConf}
+
+
+def _check_keys(config: Mapping[str, Any]) -> None:
+    """Refuse keys that ``+`` has added where nobody reads them, and those that ``~`` has taken away."""
+    for section, schema in {"": Conf, **_SECTIONS, "tracking": TrackingConf}.items():
+        given = config.get(section) if section else config
+        if given is None:
+            continue  # missed above, at the top level
+        known, prefix = {each.name for each in fields(schema)}, f"{section}." if section else ""
+        for key in sorted(set(given) - known):
+            expected = f"a key that exists: {', '.join(sorted(known))}"
+            close = difflib.get_close_matches(str(key), known, n=1)
+            fix = f"{prefix}{close[0]}={given[key]}" if close else f"leave +{prefix}{key} out"
+            raise ConfigError(f"{prefix}{key}", given[key], expected, fix)
+        for key in sorted(known - set(given)):
+            raise ConfigError(f"{prefix}{key}", "taken away", "a value, which may be null", f"leave ~{prefix}{key} out")
+
+
 def _enqueued(space: SearchSpace, key: str, params: Mapping[str, Any]) -> Params:
     """A configuration to be tried first, if it lies in the space."""
     if space.contains(params):
@@ -215,13 +258,39 @@ def _enqueued(space: SearchSpace, key: str, params: Mapping[str, Any]) -> Params
 
 
 def chosen(group: str) -> str:
-    """The option that was chosen in a group of the running Hydra job."""
-    return str(HydraConfig.get().runtime.choices[group])
+    """The option that was chosen in a group of the running Hydra job.
+
+    Raises:
+        ConfigError: when the command line has taken the group away.
+    """
+    option = HydraConfig.get().runtime.choices.get(group)
+    if option is None:
+        names = list(options(group))
+        raise ConfigError(group, "nothing", f"one of {', '.join(names)}", f"{group}={names[0]}")
+    return str(option)
+
+
+def choices() -> dict[str, str]:
+    """The option of every group of the running Hydra job, those of its own left out."""
+    made = HydraConfig.get().runtime.choices
+    return {str(group): str(option) for group, option in made.items() if not str(group).startswith("hydra/")}
 
 
 def is_explicit(group: str) -> bool:
     """Whether the user chose this group's option on the command line, rather than a model or a default."""
     return any(override.lstrip("+").split("=")[0] == group for override in HydraConfig.get().overrides.task)
+
+
+def is_given(key: str) -> bool:
+    """Whether the user set this key on the command line."""
+    return any(override.lstrip("+").split("=")[0] == key for override in HydraConfig.get().overrides.task)
+
+
+def with_value(conf: DictConfig, key: str, value: Any) -> DictConfig:
+    """A copy of the config with another value of one key."""
+    changed = copy.deepcopy(conf)
+    OmegaConf.update(changed, key, value)
+    return changed
 
 
 def with_option(group: str, option: str) -> DictConfig:

@@ -17,13 +17,49 @@ A failing *trial* raises none of these: it becomes a trial in state FAIL, and th
 
 from __future__ import annotations
 
+import errno
+import functools
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_SECRET_NAMES = re.compile(r"(?i)passw|passphrase|secret|token|credential|(api|access|private|auth)_?key")
+# Shorter ones would blank out words that are no secrets.
+_LEAST_SECRET = 6
+_hidden: set[str] = set()
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def hide(value: str) -> None:
+    """Have :func:`redact` take ``value`` out of everything from now on, if it is long enough to be a secret."""
+    if len(value) >= _LEAST_SECRET:
+        _hidden.add(value)
 
 
 def redact(text: str) -> str:
-    """``text`` without the passwords of the addresses in it, in user:password@ or in ?password=."""
+    """``text`` without secrets.
+
+    Those are the passwords of addresses, in user:password@ or in ?password=, the values of environment variables that
+    are named like secrets, and what :func:`hide` was told.
+    """
     text = re.sub(r"(://[^\s/:@]*):[^\s]*@", r"\1:***@", text)
-    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)
+    text = re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)
+    named = {value for name, value in os.environ.items() if len(value) >= _LEAST_SECRET and _is_secret(name)}
+    for secret in sorted(named | _hidden, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def hidden() -> list[str]:
+    """What :func:`hide` was told, for another process to hide as well."""
+    return sorted(_hidden)
+
+
+@functools.cache
+def _is_secret(name: str) -> bool:
+    return bool(_SECRET_NAMES.search(name))
 
 
 class HpoError(Exception):
@@ -69,3 +105,18 @@ class SearchStopped(BaseException):
 
     Not an ``Exception``: libraries turn those into failed trials and go on.
     """
+
+
+@contextmanager
+def full_disk_ends_the_study() -> Iterator[None]:
+    """Writing to a full disk is no failure of a trial.
+
+    Raises:
+        StudyFailed: in place of the ``OSError`` that says so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise StudyFailed(f"the disk is full ({error}); what was recorded is safe") from error
+        raise

@@ -10,15 +10,17 @@ import math
 import statistics
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.errors import ConfigError, InputError, StudyFailed
+from hpo.errors import DISK_FULL, ConfigError, InputError, StudyFailed, redact
 from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
+from hpo.models.early_stopping import Watch
 from hpo.resampling import Resampling, digest
 from hpo.trial import (
     Decision,
@@ -54,6 +56,7 @@ class FoldTask:
             the winner will be refitted, so that no fold's weights are of use.
         save_above: the score to beat; None saves any finite one.
         share: ``max_epochs`` over the study's own.
+        spent_seconds: wall seconds that other folds and budgets of the trial have taken.
     """
 
     params: Params
@@ -62,6 +65,24 @@ class FoldTask:
     weights_path: Path | None = None
     save_above: float | None = None
     share: float = 1.0
+    spent_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RefitTask:
+    """The winner's params, to be trained on all training data: nothing is left to be watched or scored.
+
+    Args:
+        n_epochs: epochs to train.
+        weights_path: where to save the weights, without the model's own ending.
+    """
+
+    params: Params
+    n_epochs: int
+    weights_path: Path
+
+
+Task = FoldTask | RefitTask
 
 
 @dataclass(frozen=True)
@@ -106,7 +127,7 @@ class Evaluator:
 
     def _check_metrics(self) -> None:
         try:
-            metrics = self.model.metrics(self.spec)
+            metrics = self._metrics = self.model.metrics(self.spec)
         except InputError:
             raise
         except Exception as error:  # a user's own code may raise anything
@@ -185,43 +206,116 @@ class Evaluator:
         """Equal for studies that share their folds."""
         return digest(self._splits)
 
-    def evaluate_fold(self, task: FoldTask, control: Control) -> FoldResult:
-        """Train ``task`` and score it; never raises for anything that the model or its training does."""
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What the model reports after an epoch."""
+        return self._metrics
+
+    def run(self, task: Task, control: Control) -> FoldResult:
+        """Carry out a task; never raises for anything that the model or its training does.
+
+        Raises:
+            StudyFailed: when the disk is full: no fault of the trial's.
+        """
+        return self._refit(task, control) if isinstance(task, RefitTask) else self._evaluate_fold(task, control)
+
+    def _evaluate_fold(self, task: FoldTask, control: Control) -> FoldResult:
+        """Train ``task`` and score it."""
         seed = seed_for(self.seed, task.params, task.fold)
         plan = FitPlan(task.max_epochs, seed, self.early_stopping, task.share)
         log = FitLog(max_epochs=task.max_epochs)
-        error = trace = weights_path = None
-        score: float | None = None
-        others: dict[str, float] = {}
-        guarded = _Guard(control)
-        try:
+        kept: dict[str, Any] = {}
+
+        def train(guarded: Control) -> None:
             fitted = self.model.fit(task.params, self.spec, self._fold_data(task.fold), plan, log, guarded)
             with log.phase("score"):
-                score, others = self._score(log, fitted, task.fold)
+                kept["score"], kept["others"] = self._score(log, fitted, task.fold)
+                score = kept["score"]
                 is_kept = score is not None and self.objective.better(score, task.save_above)
                 if is_kept and task.weights_path is not None:
-                    path = task.weights_path.with_name(task.weights_path.name + self.model.weights_suffix)
-                    fitted.save_weights(path)
-                    weights_path = str(path)
+                    kept["weights_path"] = self._save(fitted, task.weights_path)
+            if score is not None:
+                with log.phase("train_score"):
+                    kept["train"] = self._on_training_rows(fitted, task.fold, seed)
+
+        return self._guarded(train, task.fold, seed, task.max_epochs, log, kept, control)
+
+    def _refit(self, task: RefitTask, control: Control) -> FoldResult:
+        """Train ``task`` on all training data and save its weights."""
+        stopping = replace(self.early_stopping, patience=None, restore_best_weights=False)
+        seed = derive_seed("refit", self.seed, canonical(task.params))
+        plan, log = FitPlan(task.n_epochs, seed, stopping), FitLog(max_epochs=task.n_epochs)
+        kept: dict[str, Any] = {}
+
+        def train(guarded: Control) -> None:
+            data = FoldData(self._dataset.x, self._dataset.y, None, None)
+            fitted = self.model.fit(task.params, self.spec, data, plan, log, guarded)
+            if log.stop_reason.state is State.COMPLETE:
+                kept["weights_path"] = self._save(fitted, task.weights_path)
+
+        return self._guarded(train, 0, seed, task.n_epochs, log, kept, control)
+
+    def _save(self, fitted: FittedModel, stem: Path) -> str:
+        path = stem.with_name(stem.name + self.model.weights_suffix)
+        fitted.save_weights(path)
+        return str(path)
+
+    def _guarded(
+        self,
+        train: Callable[[Control], None],
+        fold: int,
+        seed: int,
+        budget: int,
+        log: FitLog,
+        kept: dict[str, Any],
+        control: Control,
+    ) -> FoldResult:
+        """What ``train`` left in ``log`` and ``kept``, whatever it raised."""
+        error = trace = None
+        guarded = _Guard(control)
+        try:
+            train(guarded)
         except Exception as caught:
             if guarded.raised is caught:
                 raise  # the driver's own failure is not the model's
-            score, others, log.stop_reason = None, {}, _classify(caught)
-            error, trace = _one_line(caught), traceback.format_exc()
-        error = error or log.problem
+            if isinstance(caught, OSError) and caught.errno in DISK_FULL:
+                raise StudyFailed(f"the disk is full ({caught}); what was recorded is safe") from caught
+            log.stop_reason = _classify(caught)
+            error, trace = redact(_one_line(caught)), redact(traceback.format_exc())
+            kept.clear()
         return FoldResult(
-            fold=task.fold,
+            fold=fold,
             seed=seed,
-            score=score,
+            score=kept.get("score"),
             outcome=self._outcome(log),
             history={name: tuple(values) for name, values in log.history.items()},
             seconds=dict(log.seconds),
             n_weights=log.n_weights,
-            error=error,
+            error=error or log.problem,
             traceback=trace,
-            weights_path=weights_path,
-            others=others,
+            weights_path=kept.get("weights_path"),
+            others=kept.get("others") or {},
+            budget=budget,
+            train=kept.get("train") or {},
         )
+
+    def unfinished(
+        self, task: Task, epochs: Sequence[Mapping[str, float]], seconds: float, reason: StopReason, error: str | None
+    ) -> FoldResult:
+        """The result of a task whose process did not live to give one, from the epochs that it had reported."""
+        is_refit = isinstance(task, RefitTask)
+        budget = task.n_epochs if isinstance(task, RefitTask) else task.max_epochs
+        log = FitLog(max_epochs=budget, epochs_run=len(epochs), stop_reason=reason, seconds={"train": seconds})
+        watch = Watch(self.early_stopping)
+        for epoch, logs in enumerate(epochs):
+            for name, value in logs.items():
+                log.history.setdefault(name, []).append(value)
+            if self.early_stopping.monitor in logs:
+                watch.see(epoch, logs[self.early_stopping.monitor])
+        log.best_epoch, log.best_value = watch.best_epoch, watch.best_value
+        fold, seed = (0, 0) if isinstance(task, RefitTask) else (task.fold, seed_for(self.seed, task.params, task.fold))
+        history = {} if is_refit else {name: tuple(values) for name, values in log.history.items()}
+        return FoldResult(fold, seed, None, self._outcome(log), history, dict(log.seconds), error=error, budget=budget)
 
     def _fold_data(self, fold: int) -> FoldData:
         split, x, y = self._splits[fold], self._dataset.x, self._dataset.y
@@ -246,6 +340,13 @@ class Evaluator:
             return None, {}
         costs = self._costs(log, fitted)
         return metrics[self.objective.metric], {name: (metrics | costs)[name] for name in self.objective.others}
+
+    def _on_training_rows(self, fitted: FittedModel, fold: int, seed: int) -> dict[str, float]:
+        """Metrics on as many training rows as are scored, so that the two are known equally well."""
+        split = self._splits[fold]
+        n_rows = min(len(split.train), len(split.watch if split.score is None else split.score))
+        rows = np.sort(np.random.default_rng(seed).choice(split.train, n_rows, replace=False))
+        return fitted.evaluate(self._dataset.x[rows], self._dataset.y[rows])
 
     def _costs(self, log: FitLog, fitted: FittedModel) -> dict[str, float]:
         costs: dict[str, float] = {"train_seconds": log.seconds.get("train", 0.0), "n_weights": log.n_weights or 0}
@@ -272,23 +373,6 @@ class Evaluator:
             stop_reason=log.stop_reason,
         )
 
-    def refit(self, params: Params, n_epochs: int) -> FittedModel:
-        """``params`` trained on all training data for ``n_epochs``: nothing is left to be watched or scored.
-
-        Raises:
-            StudyFailed: when training fails, which it did not on any fold.
-        """
-        stopping = replace(self.early_stopping, patience=None, restore_best_weights=False)
-        plan = FitPlan(n_epochs, derive_seed("refit", self.seed, canonical(params)), stopping)
-        log, data = FitLog(max_epochs=n_epochs), FoldData(self._dataset.x, self._dataset.y, None, None)
-        try:
-            fitted = self.model.fit(params, self.spec, data, plan, log, _Undisturbed())
-        except Exception as error:  # as in a fold: a library may raise anything
-            raise StudyFailed(f"the winner could not be refitted: {_one_line(error)}") from error
-        if log.stop_reason.state is not State.COMPLETE:
-            raise StudyFailed(f"the winner could not be refitted: {log.problem or log.stop_reason.value}")
-        return fitted
-
     def restore(self, params: Params, weights_path: Path) -> FittedModel:
         """The model that was trained with ``params`` and saved to ``weights_path``."""
         return self.model.restore(params, self.spec, weights_path)
@@ -301,16 +385,6 @@ class Evaluator:
         """Two training samples, for the logged model's signature."""
         rows: Array = self._dataset.x[:2]
         return rows
-
-
-class _Undisturbed:
-    """The control of a training that nobody watches."""
-
-    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        return Decision.CONTINUE
-
-    def poll(self) -> Decision:
-        return Decision.CONTINUE
 
 
 class _Guard:

@@ -13,8 +13,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -39,12 +40,13 @@ _DISTRIBUTIONS = {"sklearn": "scikit-learn", "keras_tuner": "keras-tuner"}
 
 @dataclass(frozen=True)
 class Names:
-    """The options that make up a study, as they are recorded."""
+    """The options that make up a study, as they are recorded; ``choices`` has those of all groups by group."""
 
     model: str
     dataset: str
     strategy: str
     resampling: str
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Study:
     """Everything that a study is made of.
 
     Args:
-        config: the composed config, as plain mappings.
+        config: the composed config as it is recorded: plain mappings, without values from the environment.
         dataset_note: why another dataset than the configured one was taken, where that is so.
     """
 
@@ -89,6 +91,11 @@ class Study:
         return self.definition.max_epochs
 
     @property
+    def n_at_once(self) -> int:
+        """Trials that train at the same time: as many as there are workers, if the strategy proposes so many."""
+        return self.executor.n_workers if self.strategy.tags.parallel else 1
+
+    @property
     def defaults_outside(self) -> list[str]:
         """Parameters whose default in the model lies outside the space, so that no trial can begin there."""
         start = self.definition.space.select(self.model.tunables)
@@ -102,6 +109,7 @@ class Study:
             "data_digest": self.dataset.digest,
             "folds_digest": self.evaluator.folds_digest,
             "threads_per_trial": self.executor.threads_per_trial,
+            "code": code_digests(self.config),
             "keras_backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
             "versions": {name: importlib.metadata.version(name) for name in (*_VERSIONS, *self._backend)},
         }
@@ -119,6 +127,19 @@ class Study:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def code_digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """Of the files behind every ``_target_`` that no installed package has a version for: the user's own."""
+    found: dict[str, str] = {}
+    for part in config.values():
+        target = part.get("_target_") if isinstance(part, Mapping) else None
+        module = sys.modules.get(str(target).rpartition(".")[0])
+        path = Path(getattr(module, "__file__", None) or "")
+        is_installed = {"site-packages", "dist-packages"} & set(path.parts) or str(target).startswith("hpo.")
+        if path.is_file() and not is_installed:
+            found[str(target)] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    return found
+
+
 def default_name(names: Names, seed: int) -> str:
     """A study name from its parts and the time."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -126,9 +147,16 @@ def default_name(names: Names, seed: int) -> str:
 
 
 def build_study(
-    config: Mapping[str, Any], definition: Definition, names: Names, dataset_note: str | None = None
+    config: Mapping[str, Any],
+    definition: Definition,
+    names: Names,
+    dataset_note: str | None = None,
+    to_record: Mapping[str, Any] | None = None,
 ) -> Study:
     """Put a study together and check that its parts fit; what is quick to check comes first.
+
+    Args:
+        to_record: the config as it is recorded, where that differs from ``config``.
 
     Raises:
         ConfigError: for parts that cannot be made or do not fit.
@@ -147,7 +175,9 @@ def build_study(
             model, dataset, resampling, definition.objective, definition.early_stopping, definition.seed
         )
     name = config["study"] or default_name(names, definition.seed)
-    study = Study(name, names, config, definition, model, dataset, evaluator, strategy, executor, dataset_note)
+    study = Study(
+        name, names, to_record or config, definition, model, dataset, evaluator, strategy, executor, dataset_note
+    )
     check_strategy_fits(study, resampling)
     strategy.plan(study.search)
     return study

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
+import re
+import socket
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,11 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.errors import redact
-from hpo.runner import End, Result
+from hpo.result import End, Result
 from hpo.space import Categorical, Int, Numeric, Parameter
 from hpo.strategies.base import Rung, StrategyTags
 from hpo.study import Study
-from hpo.tracking import StudyRecord, TrialRecord, absolute
+from hpo.tracking import StudyRecord, Tracker, TrialRecord, absolute
 from hpo.trial import Limits, Params, ParamValue, State, Trial
 
 N_TOP = 5
@@ -75,7 +79,7 @@ class TerminalView:
         self._study: Study | None = None
         self._began = time.monotonic()
         self._running: dict[int, tuple[Params, int, int, Mapping[str, float]]] = {}
-        self._trials: list[Trial] = []
+        self._n_by_state: Counter[State] = Counter()
         self._best: Trial | None = None
         self._doing: str | None = None
 
@@ -86,6 +90,19 @@ class TerminalView:
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=4)
             self._live.start()
+
+    def study_resumed(self, finished: Sequence[Trial], n_unfinished: int, best: Trial | None) -> None:
+        """A study goes on: what it has is shown, and not said again."""
+        self._n_by_state, self._best = Counter(trial.state for trial in finished), best
+        again = f", {n_unfinished} to be run again" if n_unfinished else ""
+        found = f"; the best so far is trial {best.number} with {best.value:.5f}" if best else ""
+        self._console.print(
+            f"[bold cyan]resumed:[/] {len(finished)} trials of the record are done{again}{found}", highlight=False
+        )
+
+    def note(self, text: str) -> None:
+        """Something that the user should know, while all goes on."""
+        self._console.print(f"[bold yellow]note:[/] {escape(text)}", highlight=False)
 
     def trial_started(self, number: int, params: Params) -> None:
         """A trial begins."""
@@ -99,7 +116,7 @@ class TerminalView:
     def trial_ended(self, trial: Trial, best: Trial | None) -> None:
         """A trial is done: one line stays on the screen."""
         self._running.pop(trial.number, None)
-        self._trials.append(trial)
+        self._n_by_state[trial.state] += 1
         self._best = best
         state = {State.WAITING: "interrupted", State.FAIL: "failed"}.get(trial.state, trial.state.value.lower())
         value = f"{trial.value:.5f}" if trial.value is not None else "-"
@@ -143,13 +160,13 @@ class TerminalView:
         study = self._study
         assert study is not None
         limits = study.definition.limits
-        states = [trial.state for trial in self._trials]
-        done = sum(state.is_finished for state in states)
+        states = self._n_by_state
+        done = sum(n for state, n in states.items() if state.is_finished)
         elapsed = time.monotonic() - self._began
         share, left = self._progress(limits, done, elapsed)
         counts = Text.from_markup(
-            f"[bold]{done}[/] trials   [green]{states.count(State.COMPLETE)} complete[/]   "
-            f"[yellow]{states.count(State.PRUNED)} pruned[/]   [red]{states.count(State.FAIL)} failed[/]   "
+            f"[bold]{done}[/] trials   [green]{states[State.COMPLETE]} complete[/]   "
+            f"[yellow]{states[State.PRUNED]} pruned[/]   [red]{states[State.FAIL]} failed[/]   "
             f"elapsed {show_seconds(elapsed)}   {left}"
         )
         bar = Table.grid()
@@ -162,7 +179,7 @@ class TerminalView:
                     f"{escape(show_params(self._best.params))}"
                 )
             )
-        training = list(self._running.items())[-study.executor.n_workers :]
+        training = list(self._running.items())[-study.n_at_once :]
         for number, (params, fold, epochs, logs) in training:
             metrics = "  ".join(f"{name} {value:.4f}" for name, value in logs.items()) or "first epoch …"
             where = f"fold {fold + 1}, " if study.evaluator.n_folds > 1 else ""
@@ -207,12 +224,16 @@ def print_definition(console: Console, study: Study, uri: str | None) -> None:
     table.add_row("[bold]limit", f"{show_limits(definition.limits)}, whichever comes first")
     most = study.model.describe_budget(definition.max_epochs, 1.0)
     each = " a fold" if folds > 1 else ""
-    table.add_row("[bold]trial", f"at most {most}{each}, {threads} thread{'s' * (threads > 1)}")
+    at_once = f", {study.n_at_once} at a time" if study.n_at_once > 1 else ""
+    table.add_row("[bold]trial", f"at most {most}{each}, {threads} thread{'s' * (threads > 1)}{at_once}")
     if uri is not None:
         table.add_row("[bold]record", f"{redact(uri)}")
     console.print(table)
     if study.dataset_note:
         console.print(f"[bold yellow]warning:[/] {escape(study.dataset_note)}")
+    if study.n_at_once < study.executor.n_workers:
+        said = f"strategy={study.names.strategy} proposes one trial after another, so that one worker trains"
+        console.print(f"[bold yellow]warning:[/] {escape(said)} and not {study.executor.n_workers}")
     if outside := study.defaults_outside:
         said = f"the model's own {', '.join(outside)} outside the search space: no trial starts from its defaults"
         console.print(f"[bold yellow]warning:[/] {escape(said)}")
@@ -337,9 +358,10 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
     if study.dataset_note:
         console.print(f"[bold yellow]warning:[/] {escape(study.dataset_note)}")
     if failed:
-        for reason in dict.fromkeys(trial.error for trial in result.trials if trial.state is State.FAIL):
-            count = sum(trial.error == reason for trial in result.trials if trial.state is State.FAIL)
-            console.print(f"  [red]{count} × {escape(str(reason))}[/]", highlight=False)
+        console.print(f"[red]{escape(failures_text(result.trials))}[/]", highlight=False)
+        for kind, examples in _failures(result.trials).items():
+            if examples[0] != kind:
+                console.print(f"  [dim]{escape(examples[0])}[/]", highlight=False)
     if best is None:
         if result.end is End.INTERRUPTED:
             console.print("it was stopped before a trial was complete")
@@ -352,13 +374,50 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
     line = f"[bold green]best: trial {best.number}[/]  {metric} [bold]{best.value:.5f}[/]"
     if result.test:
         scores = ", ".join(f"{name} {value:.5f}" for name, value in result.test.metrics.items())
-        line += f"   test ({result.test.n_samples:,} {study.dataset.name} samples, scored once): [bold]{scores}[/]"
+        times = "once" if result.n_tests == 1 else f"{result.n_tests} times by this study"
+        line += f"   test ({result.test.n_samples:,} {study.dataset.name} samples, scored {times}): [bold]{scores}[/]"
     else:
         line += "   (not tested: only a finished study scores its winner on the test split)"
     console.print(line, highlight=False)
     for problem in result.problems:
         console.print(f"[bold yellow]warning:[/] {escape(problem)}", highlight=False)
     _print_next_steps(console, result, uri, tracking_overrides)
+
+
+def _failures(trials: Sequence[Trial]) -> dict[str, list[str]]:
+    """Kinds of failure, the most frequent first, each with what was said."""
+    kinds: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.state is State.FAIL:
+            said = trial.error or str(trial.stop_reason)
+            error = re.match(r"(\w*(?:Error|Exception|Exhausted|Interrupt|Warning)\w*):", said)
+            kind = error.group(1) if error else re.sub(r" (?:after|in) epoch \d+$|=.*$|\d[\d,.]{5,}", "", said)
+            kinds.setdefault(kind, []).append(said)
+    return dict(sorted(kinds.items(), key=lambda item: -len(item[1])))
+
+
+def failures_text(trials: Sequence[Trial]) -> str:
+    """``7 failed: 5 × ResourceExhaustedError, 2 × loss is not finite``."""
+    kinds = _failures(trials)
+    counts = ", ".join(f"{len(examples)} × {kind}" for kind, examples in kinds.items())
+    return f"{sum(map(len, kinds.values()))} failed: {counts}"
+
+
+def refused_text(tracker: Tracker) -> str:
+    """What MLflow will never take."""
+    where = escape(str(tracker.folder / "refused.jsonl"))
+    return (
+        f"[bold yellow]warning:[/] MLflow refused {tracker.n_refused} records for good; they are in {where}, with why"
+    )
+
+
+def undelivered_text(tracker: Tracker, overrides: str) -> str:
+    """What to do about records that MLflow does not have."""
+    why = escape(tracker.trouble or "not in time")
+    return (
+        f"[bold yellow]warning:[/] MLflow does not answer ({why}); the records are safe in "
+        f"{escape(str(tracker.folder))}\n  [cyan]python -m hpo sync{escape(overrides)}[/] delivers them"
+    )
 
 
 def _top_table(result: Result) -> Table:
@@ -383,6 +442,12 @@ def _top_table(result: Result) -> Table:
 
 def _print_next_steps(console: Console, result: Result, uri: str, overrides: str) -> None:
     steps = [("browse every trial", f"python -m hpo ui{overrides}")]
+    if result.end in (End.INTERRUPTED, End.FAILURES):
+        steps.insert(0, ("go on", f"python -m hpo resume {result.study.name}{overrides}"))
+        n_done = sum(trial.state.is_finished for trial in result.trials)
+        if result.best is not None:
+            finish = f"python -m hpo resume {result.study.name} limits.n_trials={n_done}{overrides}"
+            steps.insert(1, ("or test and log the best model of those that are done", finish))
     if result.best is not None:
         steps.append(("the best params, to train again", f"python -m hpo best {result.study.name}{overrides}"))
     if result.model_uri:
@@ -397,8 +462,15 @@ def _print_next_steps(console: Console, result: Result, uri: str, overrides: str
         console.print(f"  [cyan]{escape(command)}[/]", highlight=False, soft_wrap=True)
 
 
-def print_studies(console: Console, studies: Sequence[StudyRecord]) -> None:
-    """A table of studies, newest first."""
+def print_studies(
+    console: Console, studies: Sequence[StudyRecord], held: Collection[str], waiting: Sequence[str]
+) -> None:
+    """A table of studies, newest first.
+
+    Args:
+        held: names of the studies that a driver of this machine is running.
+        waiting: names of the studies with records that MLflow does not have.
+    """
     table = Table(header_style="bold", box=None, padding=(0, 1))
     for heading in ("study", "strategy", "model", "dataset", "state"):
         table.add_column(heading, overflow="fold")
@@ -411,13 +483,21 @@ def print_studies(console: Console, studies: Sequence[StudyRecord]) -> None:
         table.add_row(
             study.name,
             *(study.tags.get(f"hpo.{key}", "") for key in ("strategy", "model", "dataset")),
-            study.state,
+            "stopped" if study.name not in held and _is_left_running(study) else study.state,
             str(int(sum(study.metrics.get(key, 0) for key in ("n_complete", "n_pruned", "n_failed")))),
             "" if best is None else f"{best:.5f}",
             "" if test is None else f"{test:.5f}",
             datetime.datetime.fromtimestamp(study.started).strftime("%Y-%m-%d %H:%M"),
         )
     console.print(table)
+    if waiting:
+        console.print(f"{', '.join(waiting)}: records wait on disk; python -m hpo sync delivers them")
+
+
+def _is_left_running(study: StudyRecord) -> bool:
+    """Whether its driver, on this machine, did not live to say that it ended."""
+    driver = json.loads(study.tags.get("hpo.driver", "{}"))
+    return study.state == "running" and driver.get("host") == socket.gethostname()
 
 
 def print_best(console: Console, study: StudyRecord, trial: TrialRecord, command: str) -> None:

@@ -17,6 +17,8 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ import numpy as np
 from scipy import stats
 
 from hpo.errors import SearchStopped, StudyFailed
+from hpo.running import ReplayedTrial
 from hpo.space import Categorical, Float, Int, Numeric, SearchSpace
 from hpo.strategies.base import Search, Strategy, StrategyTags
 from hpo.trial import (
@@ -37,6 +40,7 @@ from hpo.trial import (
     OnRung,
     Params,
     Proposal,
+    RecordedTrial,
     State,
     StopReason,
     Trial,
@@ -81,7 +85,12 @@ SPACES: Mapping[str, SearchSpace] = {name: SearchSpace.from_config(config) for n
 
 
 class Evaluation:
-    """Stands for a study: scores params by a formula, a value an epoch, and ends the search after some trials."""
+    """Stands for a study: scores params by a formula, a value an epoch, and ends the search after some trials.
+
+    Args:
+        stopped: an earlier search, whose finished trials are answered from the record.
+        seconds: how long a fold takes.
+    """
 
     def __init__(
         self,
@@ -90,10 +99,20 @@ class Evaluation:
         curve: Curve | None = None,
         n_folds: int = 1,
         others: Sequence[str] = (),
+        stopped: Evaluation | None = None,
+        seconds: float = 0.0,
     ) -> None:
         self._score, self._n_trials, self._n_folds = score, n_trials, n_folds
-        self._curve, self._others = curve, others
+        self._curve, self._others, self._seconds = curve, others, seconds
         self.begun: list[_Running] = []
+        self.replayed: list[Params] = []
+        self.most_at_once = self._n_at_once = 0
+        self._record: dict[str, list[RecordedTrial]] = {}
+        for running in stopped.begun if stopped else ():
+            if running.is_closed:
+                recorded = RecordedTrial(running.trial, dict(running.results))
+                self._record.setdefault(canonical(recorded.trial.params), []).append(recorded)
+        self._lock = threading.RLock()
 
     @property
     def trials(self) -> list[Trial]:
@@ -105,12 +124,16 @@ class Evaluation:
         running.train(proposal.max_epochs, on_rung)
         return running.close()
 
-    def open(self, params: Params) -> _Running:
+    def open(self, params: Params) -> _Running | ReplayedTrial:
         """See :meth:`hpo.strategies.base.Evaluate.open`."""
-        if len(self.begun) >= self._n_trials:
-            raise SearchStopped
-        self.begun.append(_Running(self, len(self.begun), params))
-        return self.begun[-1]
+        with self._lock:
+            if known := self._record.get(canonical(params)):
+                self.replayed.append(params)
+                return ReplayedTrial(known.pop(0), MAX_EPOCHS, "val_loss")
+            if len(self.begun) + len(self.replayed) >= self._n_trials:
+                raise SearchStopped
+            self.begun.append(_Running(self, len(self.begun), params))
+            return self.begun[-1]
 
     def end(self) -> None:
         """Close what the strategy left open, as a study does."""
@@ -120,6 +143,12 @@ class Evaluation:
 
     def train(self, params: Params, fold: int, max_epochs: int, on_rung: OnRung | None) -> FoldResult:
         """One fold: a value an epoch, to the end or to the epoch at which it is pruned."""
+        with self._lock:
+            self._n_at_once += 1
+            self.most_at_once = max(self.most_at_once, self._n_at_once)
+        time.sleep(self._seconds)
+        with self._lock:
+            self._n_at_once -= 1
         value, reason = self._score(params), StopReason.MAX_EPOCHS
         values: list[float] = []
         for epoch in range(max_epochs):
@@ -135,7 +164,8 @@ class Evaluation:
         )
         score = (values[-1] if self._curve else value) if reason is StopReason.MAX_EPOCHS else None
         others = dict.fromkeys(self._others, -value) if score is not None else {}
-        return FoldResult(fold, 1, score, outcome, {"val_loss": tuple(values)}, {}, others=others)
+        curves = {"val_loss": tuple(values)}
+        return FoldResult(fold, 1, score, outcome, curves, {}, others=others, budget=max_epochs)
 
     @property
     def n_folds(self) -> int:
@@ -149,6 +179,7 @@ class _Running:
     def __init__(self, evaluation: Evaluation, number: int, params: Params) -> None:
         self._evaluation, self._number, self._params = evaluation, number, dict(params)
         self._folds: dict[int, FoldResult] = {}
+        self.results: dict[tuple[int, int], FoldResult] = {}
         self.budgets: list[tuple[int, int]] = []
         self.is_closed = False
 
@@ -162,8 +193,9 @@ class _Running:
             return None
         budget = min(max_epochs or MAX_EPOCHS, MAX_EPOCHS)
         self.budgets.append((fold, budget))
-        self._folds[fold] = self._evaluation.train(self._params, fold, budget, on_rung)
-        return self._folds[fold]
+        result = self._evaluation.train(self._params, fold, budget, on_rung)
+        self._folds[fold] = self.results[fold, budget] = result
+        return result
 
     def train(self, max_epochs: int | None = None, on_rung: OnRung | None = None) -> Trial:
         for fold in range(self._evaluation.n_folds):
@@ -194,20 +226,39 @@ def run(
     n_folds: int = 1,
     default: Params | None = None,
     enqueued: tuple[Params, ...] = (),
+    stop_after: int | None = None,
+    stopped: Evaluation | None = None,
+    n_workers: int = 1,
+    seconds: float = 0.0,
 ) -> Evaluation:
-    """Search ``space`` with ``strategy`` for ``n_trials``; a finite strategy gets as many as its grid needs."""
+    """Search ``space`` with ``strategy`` for ``n_trials``; a finite strategy gets as many as its grid needs.
+
+    Args:
+        stop_after: trials after which the study is stopped, as if it were killed.
+        stopped: such a study, with which this one goes on.
+    """
     if strategy.tags.finite:
         n_trials = max(n_trials, space.grid_size())
     folds = np.arange(3 * n_folds).reshape(n_folds, 3)
     splits = [(np.setdiff1d(folds.ravel(), part), part) if n_folds > 1 else (part[:2], part[2:]) for part in folds]
     search = Search(
-        space, Objective.of(metric, others=others), n_trials, MAX_EPOCHS, seed, default, enqueued, tuple(splits)
+        space,
+        Objective.of(metric, others=others),
+        n_trials,
+        MAX_EPOCHS,
+        seed,
+        default,
+        enqueued,
+        tuple(splits),
+        n_workers,
+        tuple(trial.params for trial in stopped.trials) if stopped else (),
     )
-    evaluation = Evaluation(score, n_trials, curve, n_folds, list(others or ()))
+    evaluation = Evaluation(score, stop_after or n_trials, curve, n_folds, list(others or ()), stopped, seconds)
     strategy.plan(search)
     with contextlib.suppress(SearchStopped):
         strategy.search(search, evaluation)
-    evaluation.end()
+    if stop_after is None:
+        evaluation.end()
     return evaluation
 
 
@@ -392,10 +443,45 @@ def check_an_error_of_the_study_ends_the_search(make: MakeStrategy) -> None:
 class _Failing(Evaluation):
     """A study whose record breaks at the third trial."""
 
-    def open(self, params: Params) -> _Running:
+    def open(self, params: Params) -> _Running | ReplayedTrial:
         if len(self.begun) == 2:
             raise StudyFailed("the store is gone")
         return super().open(params)
+
+
+def check_a_stopped_search_goes_on_and_repeats_nothing(make: MakeStrategy) -> None:
+    """Finished trials are answered from the record; where the tags promise it, all is as if nothing had happened."""
+    space, tags = SPACES["all_types"], make().tags
+
+    def curve(params: Params, fold: int, epoch: int) -> float:
+        return bowl(params) / 1000 + 1 / (epoch + 1)
+
+    def searched(**options: Any) -> Evaluation:
+        return run(make(), space, lambda p: curve(p, 0, MAX_EPOCHS - 1), n_trials=14, curve=curve, **options)
+
+    whole = searched()
+    stopped = searched(stop_after=6)
+    finished = [running.trial.params for running in stopped.begun if running.is_closed]
+    resumed = searched(stopped=stopped)
+    assert Counter(map(canonical, resumed.replayed)) == Counter(map(canonical, finished)), (
+        "a trial is not asked for again"
+    )
+    assert len(finished) + len(resumed.begun) == len(whole.begun)
+    if tags.replayable and tags.deterministic:
+        everything = Counter(canonical(params) for params in (*finished, *(t.params for t in resumed.trials)))
+        assert everything == Counter(canonical(trial.params) for trial in whole.trials)
+
+
+def check_several_trials_are_trained_at_once(make: MakeStrategy) -> None:
+    """With two workers there are two trials at a time, as many as there should be, and each is one of the space."""
+    space = SPACES["all_types"]
+    alone = run(make(), space, bowl, n_trials=14)
+    found = run(make(), space, bowl, n_trials=14, n_workers=2, seconds=0.1)
+    assert found.most_at_once == 2
+    assert len(found.trials) == len(alone.trials)
+    assert all(space.contains(trial.params) for trial in found.trials)
+    if make().tags.samples_prior and not make().tags.learns and make().tags.deterministic and not make().tags.pruning:
+        assert {canonical(t.params) for t in found.trials} == {canonical(t.params) for t in alone.trials}
 
 
 def check_every_fold_of_a_trial_is_evaluated_once_a_budget(make: MakeStrategy) -> None:
@@ -523,6 +609,8 @@ def strategy_checks(tags: StrategyTags) -> list[Check]:
         check_a_search_goes_on_after_trials_that_fail: True,
         check_it_stops_where_the_study_ends: True,
         check_an_error_of_the_study_ends_the_search: True,
+        check_a_stopped_search_goes_on_and_repeats_nothing: True,
+        check_several_trials_are_trained_at_once: tags.parallel,
         check_every_fold_of_a_trial_is_evaluated_once_a_budget: True,
         check_enqueued_configurations_come_first: tags.enqueues,
         check_bad_trials_are_pruned_and_good_ones_are_not: tags.pruning,

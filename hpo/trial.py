@@ -276,6 +276,8 @@ class FoldResult:
         traceback: the whole traceback of an exception.
         weights_path: where the weights were saved, if they were.
         others: the objective's other metrics, by name; empty without a score.
+        budget: the most epochs that it was given; None in records that do not say.
+        train: metrics on training rows, at the kept weights and as in prediction; empty without a score.
     """
 
     fold: int
@@ -289,13 +291,36 @@ class FoldResult:
     traceback: str | None = None
     weights_path: str | None = None
     others: Mapping[str, float] = field(default_factory=dict)
+    budget: int | None = None
+    train: Mapping[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the curves, the traceback and the weights, ready for JSON."""
         kept: dict[str, Any] = {"fold": self.fold, "seed": self.seed, "score": self.score, "n_weights": self.n_weights}
         kept |= {"others": dict(self.others)} if self.others else {}
+        kept |= {"train": dict(self.train)} if self.train else {}
         outcome = asdict(self.outcome) | {"epochs_saved": self.outcome.epochs_saved}
-        return kept | {"error": self.error, "outcome": outcome, "seconds": dict(self.seconds)}
+        return kept | {"error": self.error, "outcome": outcome, "seconds": dict(self.seconds), "budget": self.budget}
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any], history: Mapping[str, tuple[float, ...]]) -> FoldResult:
+        """The fold whose :meth:`summary` was read back, numbers that JSON has not being text there."""
+        outcome = {name: value for name, value in summary["outcome"].items() if name != "epochs_saved"}
+        outcome["stop_reason"] = StopReason(outcome["stop_reason"])
+        outcome["best_value"] = None if outcome["best_value"] is None else float(outcome["best_value"])
+        return cls(
+            fold=summary["fold"],
+            seed=summary["seed"],
+            score=summary["score"],
+            outcome=EarlyStoppingOutcome(**outcome),
+            history=history,
+            seconds={name: float(value) for name, value in summary["seconds"].items()},
+            n_weights=summary["n_weights"],
+            error=summary["error"],
+            others={name: float(value) for name, value in summary.get("others", {}).items()},
+            budget=summary.get("budget"),
+            train={name: float(value) for name, value in summary.get("train", {}).items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -308,16 +333,25 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Trial:
-    """A proposal, numbered from 0 and evaluated on its folds."""
+    """A proposal, numbered from 0 and evaluated on its folds.
+
+    Args:
+        interrupted: whether it was stopped between two folds or budgets, so that none of its folds says so.
+        ended_seconds: when it ended, in seconds of searching since the study began; None while it has not.
+    """
 
     number: int
     params: Params
     folds: tuple[FoldResult, ...] = ()
     seconds: float = 0.0
+    interrupted: bool = False
+    ended_seconds: float | None = None
 
     @property
     def stop_reason(self) -> StopReason | None:
         """The reason of the first fold that did not end by itself, else that of the last; None while running."""
+        if self.interrupted:
+            return StopReason.INTERRUPTED
         reasons = [fold.outcome.stop_reason for fold in self.folds]
         return next((r for r in reasons if r.state is not State.COMPLETE), reasons[-1] if reasons else None)
 
@@ -374,10 +408,38 @@ class Trial:
         """Epochs over all folds that early stopping or pruning made unnecessary."""
         return sum(fold.outcome.epochs_saved for fold in self.folds)
 
+    def gaps(self, objective: Objective) -> list[float]:
+        """How much better the objective's metric is on training rows than on those that are scored, by fold."""
+        name = objective.metric.removeprefix("val_")
+        sign = -1 if objective.direction == "minimize" else 1
+        scored = [fold for fold in self.folds if fold.score is not None and name in fold.train]
+        return [sign * (fold.train[name] - (fold.score or 0.0)) for fold in scored]
+
+    def train_score(self, objective: Objective) -> float | None:
+        """The objective's metric on training rows, the mean over folds; None where it was not taken."""
+        name = objective.metric.removeprefix("val_")
+        scores = [fold.train[name] for fold in self.folds if name in fold.train]
+        return statistics.fmean(scores) if scores else None
+
     @property
     def error(self) -> str | None:
         """One line saying what went wrong, if anything did."""
         return next((fold.error for fold in self.folds if fold.error), None)
+
+
+@dataclass(frozen=True)
+class RecordedTrial:
+    """A trial of a study that was stopped, as its record has it.
+
+    Args:
+        trial: with the last result of every fold that came to its end.
+        results: every result by fold and budget, those of smaller budgets included.
+        attempt: how often the trial was begun anew before.
+    """
+
+    trial: Trial
+    results: Mapping[tuple[int, int], FoldResult]
+    attempt: int = 0
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,13 @@ def mnist_file() -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process has all tests of Ray, which takes long to start and much memory."""
+    for item in items:
+        if "ray" in item.nodeid.partition("tests/")[2]:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings of the person who runs the tests, and no way out to the network."""
@@ -41,7 +48,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
     monkeypatch.setattr(sys, "argv", ["hpo"])
     # One number of threads for all studies of this process, as TensorFlow has it.
-    monkeypatch.setattr("hpo.executors.inline.usable_cores", lambda: 1)
+    for module in ("inline", "local"):
+        monkeypatch.setattr(f"hpo.executors.{module}.usable_cores", lambda: 1)
 
 
 @pytest.fixture
@@ -77,7 +85,7 @@ def one_ray() -> Iterator[None]:
         warnings.simplefilter("ignore")  # Ray's own deprecations
         import ray
 
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     yield
     ray.shutdown()
 
@@ -94,10 +102,16 @@ def workdir(tmp_path: Path, prepared_store: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def hpo(workdir: Path) -> Iterator[Callable[..., int]]:
-    """The command line, in this process and in the working folder."""
+    """The command line, in this process and in the working folder; studies train inline unless told otherwise."""
     from hydra.core.global_hydra import GlobalHydra
 
     from hpo.cli import main
 
-    yield lambda *arguments: main(list(arguments))
+    def run(*arguments: str) -> int:
+        is_study = not arguments or arguments[0] in ("run", "plan", "resume") or not arguments[0].isidentifier()
+        is_plain = {"--help", "-h", "--version"}.isdisjoint(arguments)
+        chosen = any(argument.startswith("executor=") for argument in arguments)
+        return main([*arguments, *(["executor=inline"] if is_study and is_plain and not chosen else [])])
+
+    yield run
     GlobalHydra.instance().clear()

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import math
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +19,8 @@ from hpo.datasets.base import Array, Dataset, DataSpec
 from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
 from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
 
-
-class Interrupted(Exception):
-    pass
+_LEAK: list[bytearray] = []
+CHILD = "child-of-the-toy"  # on the command line of a process that a model has started
 
 
 def dataset() -> Dataset:
@@ -28,13 +33,15 @@ def dataset() -> Dataset:
 class CurveModel(Model):
     """``val_loss`` falls from epoch to epoch towards ``(x - 0.3) ** 2``.
 
-    ``kind`` asks for trouble: ``nan``, ``raise``, ``memory`` or ``slow``.
+    ``kind`` asks for trouble: ``nan``, ``raise``, ``secret``, ``memory``, ``full`` (disk) or ``slow``; and, for a
+    process that may be lost, ``exit``, ``segfault``, ``hang``, ``hog``, ``leak``, ``child``, ``print`` or, only where
+    ``flag_path`` does not exist, ``once``.
     """
 
     weights_suffix = ".npz"
 
-    def __init__(self, kind: str = "good") -> None:
-        self.kind = kind
+    def __init__(self, kind: str = "good", flag_path: Path | None = None) -> None:
+        self.kind, self.flag_path = kind, flag_path
 
     @property
     def tunables(self) -> dict[str, ParamValue]:
@@ -58,6 +65,10 @@ class CurveModel(Model):
                     raise ValueError("asked for\nin two lines")
                 if values["kind"] == "memory":
                     raise MemoryError
+                if values["kind"] == "full":
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                if epoch == 1:
+                    self._break_down(values["kind"])
                 loss = (values["x"] - 0.3) ** 2 + 0.1 / (epoch + 1)
                 if values["kind"] == "nan" and epoch == 1:
                     log.stop_reason, log.problem = StopReason.DIVERGED, "loss is not finite"
@@ -74,6 +85,36 @@ class CurveModel(Model):
                     log.stop_reason = StopReason.PRUNED if pruned else StopReason.INTERRUPTED
                     break
         return FittedCurve(np.array([values["x"]]))
+
+    def _break_down(self, kind: str) -> None:
+        """What only a process of its own survives."""
+        match kind:
+            case "exit":
+                os._exit(3)
+            case "segfault":
+                ctypes.string_at(0)
+            case "hang":
+                while True:
+                    time.sleep(60)
+            case "hog":
+                hoard = []
+                while True:
+                    hoard.append(bytearray(20_000_000))
+                    time.sleep(0.01)
+            case "child":
+                subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", CHILD])
+                time.sleep(600)
+            case "secret":
+                raise ValueError("cannot connect with correct-horse")
+            case "leak":
+                _LEAK.append(bytearray(b"x" * 30_000_000))
+            case "print":
+                print("hello from the model")
+            case "once":
+                assert self.flag_path is not None
+                if not self.flag_path.exists():
+                    self.flag_path.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
 
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
         with np.load(path) as arrays:

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from pathlib import Path
 
-from hpo.evaluation import Evaluator, FoldTask
+from hpo.evaluation import Evaluator, Task
 from hpo.models.base import Control
 from hpo.trial import FoldResult
 
 
 class Executor(ABC):
-    """Runs fold tasks, each blocking the thread that asked for it.
+    """Carries out tasks, each blocking the thread that asked for it.
 
     Attributes:
         n_workers: tasks that run at the same time.
         threads_per_trial: cores that one task computes on; results change with it.
+        retries: how often a trial is begun anew after a worker was lost without the model's fault.
     """
 
-    n_workers: int
+    n_workers: int = 1
     threads_per_trial: int
+    retries: int = 0
 
     @abstractmethod
     def prepare(self) -> None:
         """Set up before any model or data is loaded, so that libraries start with the right number of threads."""
 
     @abstractmethod
-    def start(self, make_evaluator: Callable[[], Evaluator]) -> None:
-        """Get ready to run tasks of the evaluator that ``make_evaluator`` returns."""
+    def start(self, evaluator: Evaluator, folder: Path, n_workers: int | None = None) -> None:
+        """Get ready to run tasks of ``evaluator``; files that are needed meanwhile go to ``folder``.
+
+        Args:
+            n_workers: how many tasks there will be at the same time, where that is fewer than it could run.
+        """
 
     @abstractmethod
-    def run(self, task: FoldTask, control: Control) -> FoldResult:
-        """Train one fold; ``control`` hears of every epoch and may stop it."""
+    def run(self, task: Task, control: Control) -> FoldResult:
+        """Carry out one task; ``control`` hears of every epoch and may stop it.
+
+        Raises:
+            StudyFailed: when no task can be carried out any more.
+        """
 
     @abstractmethod
     def stop(self) -> None:
-        """Release everything; safe to call twice."""
+        """Release everything at once; safe to call twice."""

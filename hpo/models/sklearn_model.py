@@ -7,8 +7,10 @@ they mean for a network. Any other estimator trains in one go, and a smaller bud
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,6 @@ from sklearn.metrics import accuracy_score, hinge_loss, log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
-from skops import io as skops
 
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
@@ -35,6 +36,22 @@ _SET_BY_US = {
     "n_jobs": "executor and threads_per_trial",
 }
 SCALERS = {"standard": StandardScaler, "min_max": MinMaxScaler, "robust": RobustScaler}
+
+
+def skops_io() -> Any:
+    """The module ``skops.io``, imported without PyTorch.
+
+    It lists all of scikit-learn when it is imported, which imports PyTorch where that is installed: three seconds and
+    hundreds of megabytes for nothing.
+    """
+    is_kept_out = "torch" not in sys.modules
+    if is_kept_out:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        if is_kept_out:
+            del sys.modules["torch"]
 
 
 class SklearnModel(Model):
@@ -138,6 +155,7 @@ class SklearnModel(Model):
 
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
         # The file is the study's own; of other packages only the one that its config names is trusted.
+        skops = skops_io()
         packages = ("sklearn.", f"{self._class.__module__.partition('.')[0]}.")
         unknown = skops.get_untrusted_types(file=path)
         pipeline = skops.load(path, trusted=[name for name in unknown if name.startswith(packages)])
@@ -268,6 +286,7 @@ class FittedSklearnModel(FittedModel):
         return predicted
 
     def save_weights(self, path: Path) -> None:
+        skops = skops_io()
         partial = path.with_name(f"partial-{path.name}")
         skops.dump(self.native, partial)
         partial.replace(path)

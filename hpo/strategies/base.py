@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, SearchStopped
 from hpo.space import SearchSpace
 from hpo.trial import Decision, FoldResult, Measurement, Objective, OnRung, Params, Proposal, Trial
 
@@ -34,6 +35,10 @@ class Search:
         default_params: the model's own configuration, or None where the space does not contain it.
         enqueued: configurations to be tried first, in this order.
         row_splits: row indices by fold: those seen in training, and those scored.
+        n_workers: how many trials can be trained at the same time.
+        recorded: params of the trials that a stopped study had begun, by number. A strategy that cannot come to them
+            again by itself proposes them first; ``evaluate`` answers finished ones from the record.
+        first_n_trials: ``n_trials`` with which the study began, if that has been changed since; see ``planned_trials``.
     """
 
     space: SearchSpace
@@ -44,6 +49,14 @@ class Search:
     default_params: Params | None = None
     enqueued: tuple[Params, ...] = ()
     row_splits: Sequence[tuple[Any, Any]] = ()
+    n_workers: int = 1
+    recorded: tuple[Params, ...] = ()
+    first_n_trials: int | None = None
+
+    @property
+    def planned_trials(self) -> int | None:
+        """What options that follow from the number of trials follow from: it stays when the limit is raised."""
+        return self.n_trials if self.first_n_trials is None else self.first_n_trials
 
 
 @dataclass(frozen=True)
@@ -178,25 +191,23 @@ class Strategy(ABC):
 
 
 class AskTellStrategy(Strategy, Generic[Handle]):
-    """The loop of libraries that are asked for params and told their values."""
+    """The loop of libraries that are asked for params and told their values, in a thread a worker."""
 
     def search(self, search: Search, evaluate: Evaluate) -> None:
         self.start(search)
-        while (asked := self.ask()) is not None:
-            proposal, handle = asked
-
-            def on_rung(measurement: Measurement, handle: Handle = handle) -> Decision:
-                return self.measure(handle, measurement)
-
-            self.tell(handle, evaluate(proposal, on_rung))
+        _Loop(self, search, evaluate).run()
 
     @abstractmethod
     def start(self, search: Search) -> None:
         """Forget everything and get ready to be asked."""
 
     @abstractmethod
-    def ask(self) -> tuple[Proposal, Handle] | None:
-        """The next proposal with the library's own handle on it; None when the space is exhausted."""
+    def ask(self, known: Params | None = None) -> tuple[Proposal, Handle] | None:
+        """The next proposal with the library's own handle on it; None when the space is exhausted.
+
+        Args:
+            known: what was proposed at this place before the study was stopped, and is to be proposed again.
+        """
 
     @abstractmethod
     def tell(self, handle: Handle, trial: Trial) -> None:
@@ -205,6 +216,49 @@ class AskTellStrategy(Strategy, Generic[Handle]):
     def measure(self, handle: Handle, measurement: Measurement) -> Decision:
         """Decide whether a running trial may go on."""
         return Decision.CONTINUE
+
+
+class _Loop(Generic[Handle]):
+    """One search of an :class:`AskTellStrategy`. The library is never in two threads at once."""
+
+    def __init__(self, strategy: AskTellStrategy[Handle], search: Search, evaluate: Evaluate) -> None:
+        self._strategy, self._evaluate = strategy, evaluate
+        self._n_threads = search.n_workers if strategy.tags.parallel else 1
+        self._known = iter([params for params in search.recorded if search.space.contains(params)])
+        self._lock = threading.RLock()
+        self._errors: list[BaseException] = []
+
+    def run(self) -> None:
+        threads = [threading.Thread(target=self._work, name="hpo-ask", daemon=True) for _ in range(self._n_threads - 1)]
+        for thread in threads:
+            thread.start()
+        self._work()
+        for thread in threads:
+            thread.join()
+        # An error of the study before its ordinary end, which the other threads meet at the same time.
+        for error in sorted(self._errors, key=lambda e: isinstance(e, SearchStopped)):
+            raise error
+
+    def _work(self) -> None:
+        try:
+            while not self._errors:
+                with self._lock:
+                    asked = self._strategy.ask(next(self._known, None))
+                if asked is None:
+                    return
+                proposal, handle = asked
+
+                def on_rung(measurement: Measurement, handle: Handle = handle) -> Decision:
+                    with self._lock:
+                        return self._strategy.measure(handle, measurement)
+
+                trial = self._evaluate(proposal, on_rung)
+                with self._lock:
+                    self._strategy.tell(handle, trial)
+        except KeyboardInterrupt:
+            raise  # at once, whatever the other threads are doing
+        except BaseException as error:
+            self._errors.append(error)
 
 
 def option_error(key: str, value: Any, expected: str, fix: str) -> ConfigError:

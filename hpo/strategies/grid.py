@@ -30,7 +30,7 @@ def fit(search: Search, oversize: str) -> SearchSpace:
     Raises:
         ConfigError: for a continuous parameter without points, or a grid that is too large and to be refused.
     """
-    size, n_trials = search.space.grid_size(), search.n_trials
+    size, n_trials = search.space.grid_size(), search.planned_trials
     if n_trials is None or size <= n_trials or oversize == "shuffle":
         return search.space
     if oversize == "coarsen":
@@ -65,7 +65,8 @@ def shuffled(space: SearchSpace, n: int, seed: int) -> list[Params]:
     size = space.grid_size()
     if size > 10_000_000:
         raise option_error("oversize", "shuffle", f"a grid of at most 10,000,000 points, not {size}", "coarsen")
-    chosen = random.Random(seed).sample(range(size), n)  # noqa: S311 no secret
+    # The whole order is drawn, so that more points go on where fewer have ended.
+    chosen = random.Random(seed).sample(range(size), size)[:n]  # noqa: S311 no secret
     wanted = {index: place for place, index in enumerate(chosen)}
     picked: list[Params] = [{}] * n
     for index, params in enumerate(itertools.islice(space.grid(), max(chosen) + 1)):

@@ -51,7 +51,8 @@ class HillClimbingStrategy(AskTellStrategy[None]):
         self._value: float | None = None
         self._has_begun = False
 
-    def ask(self) -> tuple[Proposal, None] | None:
+    def ask(self, known: Params | None = None) -> tuple[Proposal, None] | None:
+        # What is known need not be told: the walk comes to it again.
         try:
             params = self._walk.send(self._value) if self._has_begun else next(self._walk)
         except StopIteration:

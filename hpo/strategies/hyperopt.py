@@ -171,7 +171,7 @@ class HyperoptStrategy(AskTellStrategy[dict[str, Any]]):
         self._domain, self._trials = Domain(None, self._space), Trials()
         options = dict(self.options)
         if self.algorithm == "tpe":
-            options["n_startup_jobs"] = self.n_startup_jobs or startup_trials(search.n_trials)
+            options["n_startup_jobs"] = self.n_startup_jobs or startup_trials(search.planned_trials)
         self._suggest = functools.partial(ALGORITHMS[self.algorithm], **options)
         first = [search.default_params] if self.default_first and search.default_params is not None else []
         self._first = [*search.enqueued, *(params for params in first if params not in search.enqueued)]
@@ -180,10 +180,12 @@ class HyperoptStrategy(AskTellStrategy[dict[str, Any]]):
         self._trials.insert_trial_docs([document])
         self._trials.refresh()
 
-    def ask(self) -> tuple[Proposal, dict[str, Any]] | None:
+    def ask(self, known: Params | None = None) -> tuple[Proposal, dict[str, Any]] | None:
         (tid,), seed = self._trials.new_trial_ids(1), derive_seed(self._search.seed, self._n_asked)
-        if self._n_asked < len(self._first):
-            params = dict(self._first[self._n_asked])
+        if known is None and self._n_asked < len(self._first):
+            known = self._first[self._n_asked]
+        if known is not None:
+            params = dict(known)
             document = generate_trial(tid, values_of(self._search.space, params))
             for name in self._search.space.keys() - params.keys():  # those that are inactive
                 document["misc"]["idxs"][name] = document["misc"]["vals"][name] = []

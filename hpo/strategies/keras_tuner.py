@@ -241,7 +241,7 @@ class BayesianStrategy(KerasTunerStrategy):
         self.num_initial_points, self.alpha, self.beta = num_initial_points, alpha, beta
 
     def make(self, search: Search, **options: Any) -> Any:
-        first = self.num_initial_points or startup_trials(search.n_trials)
+        first = self.num_initial_points or startup_trials(search.planned_trials)
         options |= {"num_initial_points": first, "alpha": self.alpha, "beta": self.beta}
         space = hyperparameters(search.space)
         return _BayesianOptimization(max_trials=search.n_trials or sys.maxsize, hyperparameters=space, **options)
@@ -309,7 +309,7 @@ class HyperbandStrategy(KerasTunerStrategy):
     def plan(self, search: Search) -> Plan:
         brackets = self.brackets(search.max_epochs)
         first = brackets[0][0].n_trials
-        if search.n_trials is not None and search.n_trials < first:
+        if search.planned_trials is not None and search.planned_trials < first:
             expected = f"at least {first}, the first bracket of Hyperband: no trial would get its whole budget"
             fix = f"limits.n_trials={first}, or a smaller max_epochs, or a larger strategy.factor"
             raise ConfigError("limits.n_trials", search.n_trials, expected, fix)

@@ -26,7 +26,7 @@ from optuna.samplers import BaseSampler
 from hpo.errors import ConfigError
 from hpo.space import Categorical, Float, Int, Parameter
 from hpo.strategies.base import AskTellStrategy, Plan, Search, StrategyTags, install_command, startup_trials
-from hpo.trial import Decision, Measurement, ParamValue, Proposal, State, Trial, derive_seed
+from hpo.trial import Decision, Measurement, Params, ParamValue, Proposal, State, Trial, canonical, derive_seed
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -83,7 +83,6 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         return StrategyTags(
             f"optuna.samplers.{type(sampler).__name__}",
             pruning=not isinstance(self._pruner, optuna.pruners.NopPruner),
-            replayable=not self._keeps_state and not isinstance(sampler, optuna.samplers.CmaEsSampler),
             samples_prior=is_random,
             learns=not isinstance(sampler, _NOT_MODEL_BASED),
             several_objectives=not isinstance(sampler, optuna.samplers.CmaEsSampler),
@@ -144,20 +143,26 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         self._pruning = [self._new_study([search.objective.direction]) for _ in range(n_folds)]
         # Trial number → fold → its trial in the fold's study, with the last value that it was told.
         self._measured: dict[int, dict[int, tuple[optuna.Trial, float]]] = {}
-        self._one_sampler = self._sampler(search.seed, search.n_trials) if self._keeps_state else None
+        self._one_sampler = self._sampler(search.seed, search.planned_trials) if self._keeps_state else None
         first = [search.default_params] if self._default_first and search.default_params is not None else []
-        for params in (*search.enqueued, *first):
-            self._study.enqueue_trial(dict(params), skip_if_exists=True)
+        self._first = list({canonical(params): params for params in (*search.enqueued, *first)}.values())
 
     def _new_study(self, directions: list[str]) -> optuna.Study:
         # Hyperband assigns trials to brackets by a hash of the study's name.
         name = f"hpo-{self._search.seed}"
         return optuna.create_study(directions=directions, pruner=copy.deepcopy(self._pruner), study_name=name)
 
-    def ask(self) -> tuple[Proposal, optuna.Trial] | None:
+    def ask(self, known: Params | None = None) -> tuple[Proposal, optuna.Trial] | None:
         seed = derive_seed(self._search.seed, self._n_asked)
-        self._study.sampler = self._one_sampler or self._sampler(seed, self._search.n_trials)
+        sampler = self._one_sampler or self._sampler(seed, self._search.planned_trials)
+        if known is None and self._n_asked < len(self._first):
+            known = self._first[self._n_asked]
         self._n_asked += 1
+        if known in self._first:
+            self._study.enqueue_trial(dict(known or {}))
+        elif known is not None:
+            sampler = _Again(sampler, known)
+        self._study.sampler = sampler
         trial = self._study.ask()
         params: dict[str, ParamValue] = {}
         for name, parameter in self._search.space.items():
@@ -189,6 +194,35 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         # What a sampler learns from trials that are pruned.
         handle.report(measurement.value, fold * self._search.max_epochs + epoch)
         return Decision.PRUNE if shadow.should_prune() else Decision.CONTINUE
+
+
+class _Again(BaseSampler):
+    """Samples what is known to have been sampled. The real sampler is asked too, since some keep account of that."""
+
+    def __init__(self, sampler: BaseSampler, known: Params) -> None:
+        self._sampler, self._known = sampler, known
+
+    def reseed_rng(self) -> None:
+        self._sampler.reseed_rng()
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
+        return dict(self._sampler.infer_relative_search_space(study, trial))
+
+    def sample_relative(self, study: Any, trial: Any, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        sampled = self._sampler.sample_relative(study, trial, search_space)
+        return {name: self._known.get(name, value) for name, value in sampled.items()}
+
+    def sample_independent(
+        self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution
+    ) -> ParamValue:
+        value: ParamValue = self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        return self._known.get(param_name, value)
+
+    def before_trial(self, study: Any, trial: Any) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+        self._sampler.after_trial(study, trial, state, values)
 
 
 def _not_installed(error: ImportError, given: dict[str, Any]) -> ConfigError:

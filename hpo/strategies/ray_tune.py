@@ -11,12 +11,16 @@ import logging
 import math
 import os
 import random
+import subprocess
+import sys
 import tempfile
 import threading
 import time
+import uuid
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 # Ray reads these when it is imported.
@@ -36,9 +40,10 @@ from ray.tune.search.optuna import OptunaSearch
 
 from hpo.errors import SearchStopped, StudyFailed
 from hpo.space import SearchSpace
+from hpo.strategies import ray_reaper
 from hpo.strategies.base import Evaluate, Search, Strategy, StrategyTags, option_error, startup_trials
 from hpo.strategies.optuna import suggest
-from hpo.trial import Decision, Measurement, ParamValue, Proposal, Trial
+from hpo.trial import Decision, Measurement, ParamValue, Proposal, Trial, canonical
 
 VALUE, EPOCH = "value", "epoch"
 POLL_SECONDS = 0.2
@@ -179,6 +184,31 @@ class _DefineByRun:
                 params[name] = suggest(trial, parameter)
 
 
+@contextmanager
+def _own_ray(n_cpus: int) -> Iterator[None]:
+    """A Ray on this machine, none of whose processes outlives the block or this process."""
+    mark = uuid.uuid4().hex
+    os.environ[ray_reaper.VARIABLE] = mark
+    try:
+        # In a session of its own, since Ctrl-C is not for it.
+        command = [sys.executable, "-m", ray_reaper.__name__, mark]
+        reaper = subprocess.Popen(command, stdin=subprocess.PIPE, env=_without_mark(), start_new_session=True)
+        ray.init(num_cpus=n_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+    finally:
+        del os.environ[ray_reaper.VARIABLE]
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        assert reaper.stdin is not None
+        reaper.stdin.close()
+        reaper.wait()
+
+
+def _without_mark() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != ray_reaper.VARIABLE}
+
+
 class RayTuneStrategy(Strategy):
     """Searches with Ray Tune.
 
@@ -223,7 +253,7 @@ class RayTuneStrategy(Strategy):
     def _sampler(self, search: Search) -> optuna.samplers.BaseSampler:
         given, options = getattr(self._make_sampler, "keywords", {}), {}
         if "n_startup_trials" in given and given["n_startup_trials"] is None:
-            options["n_startup_trials"] = startup_trials(search.n_trials)
+            options["n_startup_trials"] = startup_trials(search.planned_trials)
         try:
             return self._make_sampler(seed=search.seed, **options)
         except (TypeError, ValueError) as error:
@@ -245,13 +275,10 @@ class RayTuneStrategy(Strategy):
         states = random.getstate(), np.random.get_state()
         with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="hpo-") as folder:
             warnings.simplefilter("ignore")  # Ray's and its dependencies' own deprecations
-            if is_ours:
-                ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
             try:
-                self._search(search, evaluate, folder)
+                with _own_ray(search.n_workers) if is_ours else nullcontext():
+                    self._search(search, evaluate, folder)
             finally:
-                if is_ours:
-                    ray.shutdown()
                 # Tune draws from the global generators, which belong to the user.
                 random.setstate(states[0])
                 np.random.set_state(states[1])
@@ -269,15 +296,22 @@ class RayTuneStrategy(Strategy):
             except BaseException as error:
                 failures.append(error)
 
-        # Tune's loop in a thread of its own: the study trains in this one, which also hears of Ctrl-C.
+        # Tune's loop in a thread of its own, and a thread for every trial that is evaluated at the same time.
         thread = threading.Thread(target=fit, name="hpo-ray-tune", daemon=True)
         thread.start()
+        pool = ThreadPoolExecutor(search.n_workers, "hpo-ray-trial")
+        evaluations: set[Future[None]] = set()
         try:
-            while thread.is_alive():
+            while thread.is_alive() or evaluations:
                 asked = ray.get(bridge.request.remote(POLL_SECONDS))
                 if asked is not None:
-                    self._evaluate(search, evaluate, bridge, thread, *asked)
+                    evaluations.add(pool.submit(self._evaluate, search, evaluate, bridge, thread, *asked))
+                for done in [each for each in evaluations if each.done()]:
+                    evaluations.remove(done)
+                    done.result()
+            pool.shutdown()
         finally:
+            pool.shutdown(wait=False, cancel_futures=True)
             over.event.set()
             ray.get(bridge.close.remote())
             thread.join(timeout=30)
@@ -286,12 +320,14 @@ class RayTuneStrategy(Strategy):
 
     def _tuner(self, search: Search, bridge: Any, over: _Over, folder: str) -> tune.Tuner:
         first = [search.default_params] if self.default_first and search.default_params is not None else []
+        known = {canonical(params) for params in search.recorded}
+        points = [*search.recorded, *(each for each in (*search.enqueued, *first) if canonical(each) not in known)]
         mode = {"minimize": "min", "maximize": "max"}[search.objective.direction]
         searcher = OptunaSearch(
             space=_DefineByRun(search.space),
             metric=VALUE,
             mode=mode,
-            points_to_evaluate=[dict(params) for params in (*search.enqueued, *first)] or None,
+            points_to_evaluate=[dict(params) for params in points if search.space.contains(params)] or None,
             sampler=self._sampler(search),
         )
         return tune.Tuner(
@@ -300,7 +336,7 @@ class RayTuneStrategy(Strategy):
                 metric=VALUE,
                 mode=mode,
                 num_samples=-1 if search.n_trials is None else search.n_trials,
-                search_alg=ConcurrencyLimiter(searcher, max_concurrent=1),
+                search_alg=ConcurrencyLimiter(searcher, max_concurrent=search.n_workers),
                 scheduler=self._scheduler(search),
                 reuse_actors=True,
             ),

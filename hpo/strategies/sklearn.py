@@ -10,12 +10,14 @@ import csv
 import io
 import itertools
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from joblib import parallel_config
 from scipy import stats
 from sklearn.base import BaseEstimator
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 makes the halving searches importable
@@ -37,7 +39,7 @@ PARAMS, BUDGET = "params", "budget"
 
 
 class Folds:
-    """Maps the library's ``fit`` calls, one a candidate and fold, to open trials of the study.
+    """Maps the library's ``fit`` calls, one a candidate and fold and from several threads, to open trials of the study.
 
     Candidates with equal params are different trials where the library drew them twice; a larger budget goes on with
     the trial that has the params.
@@ -49,6 +51,7 @@ class Folds:
             np.asarray(train, dtype="int64").tobytes(): fold for fold, (train, _) in enumerate(search.row_splits)
         }
         self._open: dict[str, list[_Candidate]] = {}
+        self._lock = threading.RLock()
 
     def __deepcopy__(self, memo: object) -> Folds:
         return self  # scikit-learn clones an estimator with its params
@@ -56,19 +59,23 @@ class Folds:
     def score(self, params: Params, rows: Any, budget: int | None) -> float:
         """Evaluate ``params`` on the fold that trains on ``rows``; NaN where it failed, greater is better."""
         fold, key = self._fold_of[np.asarray(rows, dtype="int64").tobytes()], canonical(params)
-        waiting = self._open.setdefault(key, [])
-        candidate = next((one for one in waiting if fold not in one.done), None)
-        if candidate is None:
-            candidate = _Candidate(self._evaluate.open(params))
-            waiting.append(candidate)
-        candidate.done.add(fold)
-        is_last = len(candidate.done) == len(self._search.row_splits)
-        result = None if candidate.is_closed else candidate.trial.train_fold(fold, budget)
-        has_ended = result is None or result.outcome.stop_reason.state is not State.COMPLETE
-        if has_ended or (is_last and not self._has_rungs):
-            candidate.close()
-        if is_last and not self._has_rungs:
-            waiting.remove(candidate)
+        with self._lock:
+            waiting = self._open.setdefault(key, [])
+            candidate = next((one for one in waiting if fold not in one.begun), None)
+            if candidate is None:
+                candidate = _Candidate(self._evaluate.open(params))
+                waiting.append(candidate)
+            candidate.begun.add(fold)
+        result = None if candidate.has_ended else candidate.trial.train_fold(fold, budget)
+        with self._lock:
+            candidate.done.add(fold)
+            if result is None or result.outcome.stop_reason.state is not State.COMPLETE:
+                candidate.has_ended = True
+            is_last = len(candidate.done) == len(self._search.row_splits)
+            if candidate.done == candidate.begun and (candidate.has_ended or (is_last and not self._has_rungs)):
+                candidate.close()
+            if is_last and not self._has_rungs:
+                waiting.remove(candidate)
         if result is None or result.score is None:
             return math.nan
         return result.score if self._search.objective.direction == "maximize" else -result.score
@@ -83,6 +90,7 @@ class Folds:
             for candidate in dropped:
                 candidate.close(dropped=True)
             for candidate in going_on:
+                candidate.begun.clear()
                 candidate.done.clear()
             self._open[key] = going_on
 
@@ -96,10 +104,12 @@ class Folds:
 
 @dataclass
 class _Candidate:
-    """A trial with the folds that the library has asked for at the present budget."""
+    """A trial with the folds that the library has asked for at the present budget, and those that it was answered."""
 
     trial: OpenTrial
+    begun: set[int] = field(default_factory=set)
     done: set[int] = field(default_factory=set)
+    has_ended: bool = False
     is_closed: bool = False
 
     def close(self, dropped: bool = False) -> None:
@@ -181,23 +191,27 @@ class _Recorded:
         return evaluated
 
 
-def in_batches(candidates: Iterable[Any], evaluate: Callable[[list[Any]], Any]) -> None:
-    """Hand over candidates one by one and, once there are many, a twentieth at a time: all are tabled anew."""
+def in_batches(candidates: Iterable[Any], n_workers: int, evaluate: Callable[[list[Any]], Any]) -> None:
+    """Hand over candidates one by one and, once there are many, a twentieth at a time: all are tabled anew.
+
+    With several workers, four times as many at once: the library waits for the last of a batch before the next one.
+    """
     iterator, n_done = iter(candidates), 0
-    while batch := list(itertools.islice(iterator, max(1, n_done // 20))):
+    least = 1 if n_workers == 1 else 4 * n_workers
+    while batch := list(itertools.islice(iterator, max(least, n_done // 20))):
         evaluate(batch)
         n_done += len(batch)
 
 
 class _Grid(_Recorded, GridSearchCV):
     def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
-        in_batches(ParameterGrid(self.param_grid), self.keep(evaluate_candidates))
+        in_batches(ParameterGrid(self.param_grid), self.n_jobs, self.keep(evaluate_candidates))
 
 
 class _Random(_Recorded, RandomizedSearchCV):
     def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
         drawn = ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state)
-        in_batches(drawn, self.keep(evaluate_candidates))
+        in_batches(drawn, self.n_jobs, self.keep(evaluate_candidates))
 
 
 class _Rungs(_Recorded):
@@ -237,11 +251,12 @@ class SklearnStrategy(Strategy):
     def search(self, search: Search, evaluate: Evaluate) -> None:
         folds = Folds(evaluate, search, self.has_rungs)
         # What a trial does wrong is a missing score; an exception is the study's own.
-        options = {"cv": list(search.row_splits), "refit": False, "n_jobs": 1, "error_score": "raise"}
+        options = {"cv": list(search.row_splits), "refit": False, "n_jobs": search.n_workers, "error_score": "raise"}
         made = self.make(FoldEstimator(folds), search, options)
         rows = np.arange(max(int(max(part.max() for part in split)) for split in search.row_splits) + 1)
         try:
-            with warnings.catch_warnings():
+            # Threads, since the study does the training in processes of its own.
+            with parallel_config(backend="threading"), warnings.catch_warnings():
                 # A failed trial is recorded with its reason; here it is a missing score.
                 warnings.filterwarnings("ignore", "One or more of the .* scores are non-finite", UserWarning)
                 warnings.filterwarnings(
@@ -281,19 +296,19 @@ class GridStrategy(SklearnStrategy):
         self.oversize = grid.check_oversize(oversize)
 
     def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
-        return _Grid(estimator, candidates(search, self.oversize), **options)
+        return _Grid(estimator, candidates(search, self.oversize, search.n_trials), **options)
 
     def plan(self, search: Search) -> Plan:
         size = grid.fit(search, self.oversize).grid_size()
         return Plan(size if search.n_trials is None else min(size, search.n_trials))
 
 
-def candidates(search: Search, oversize: str) -> list[dict[str, list[Params]]]:
+def candidates(search: Search, oversize: str, n_trials: int | None) -> list[dict[str, list[Params]]]:
     """The grid as scikit-learn takes it: a candidate is one value of ``params``, so that inactive ones are absent."""
     space = grid.fit(search, oversize)
     size = space.grid_size()
-    if search.n_trials is not None and size > search.n_trials:
-        return [{PARAMS: grid.shuffled(space, search.n_trials, search.seed)}]
+    if oversize == "shuffle":
+        return [{PARAMS: grid.shuffled(space, size if n_trials is None else min(n_trials, size), search.seed)}]
     return [{PARAMS: list(ParameterGrid(grid.subgrids(space)))}]
 
 
@@ -368,10 +383,11 @@ class HalvingGridStrategy(HalvingStrategy):
 
     def n_candidates(self, search: Search) -> int:
         size = grid.fit(search, self.oversize).grid_size()
-        return size if search.n_trials is None else min(size, search.n_trials)
+        return size if search.planned_trials is None else min(size, search.planned_trials)
 
     def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
-        return _HalvingGrid(estimator, candidates(search, self.oversize), **options, **self.options(search))
+        listed = candidates(search, self.oversize, self.n_candidates(search))
+        return _HalvingGrid(estimator, listed, **options, **self.options(search))
 
 
 class HalvingRandomStrategy(HalvingStrategy):
@@ -388,11 +404,11 @@ class HalvingRandomStrategy(HalvingStrategy):
         self._n_candidates = n_candidates
 
     def n_candidates(self, search: Search) -> int:
-        n = self._n_candidates or search.n_trials
+        n = self._n_candidates or search.planned_trials
         if n is None:
             expected = "a number of trials for the first rung, since limits.n_trials is null"
             raise option_error("n_candidates", None, expected, "27")
-        if search.n_trials is not None and n > search.n_trials:
+        if search.planned_trials is not None and n > search.planned_trials:
             raise option_error("n_candidates", n, f"at most limits.n_trials, {search.n_trials}", str(search.n_trials))
         return n
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from hpo.tracking.store import quiet
 from hpo.trial import State, StopReason
 
 
@@ -51,14 +51,12 @@ class TrialRecord:
         return self.metrics.get("objective")
 
 
-def _runs(client: mlflow.MlflowClient, experiment_ids: Sequence[str], filter_string: str, order: str) -> list[Run]:
+def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: str, order: str) -> list[Run]:
+    """All runs that match, whatever their number."""
     runs: list[Run] = []
     token: str | None = None
     while True:
-        with quiet():
-            page = client.search_runs(
-                list(experiment_ids), filter_string, ViewType.ACTIVE_ONLY, 1000, [order], page_token=token
-            )
+        page = client.search_runs([experiment_id], filter_string, ViewType.ACTIVE_ONLY, 1000, [order], page_token=token)
         runs += page
         token = page.token
         if not token:
@@ -67,23 +65,35 @@ def _runs(client: mlflow.MlflowClient, experiment_ids: Sequence[str], filter_str
 
 def list_studies(client: mlflow.MlflowClient, experiment_id: str) -> list[StudyRecord]:
     """All studies of an experiment, newest first."""
-    runs = _runs(client, [experiment_id], "tags.`hpo.kind` = 'study'", "attributes.start_time DESC")
+    runs = search_runs(client, experiment_id, "tags.`hpo.kind` = 'study'", "attributes.start_time DESC")
     return [_study(run) for run in runs]
 
 
-def find_study(client: mlflow.MlflowClient, experiment_id: str, name: str) -> StudyRecord | None:
-    """The newest study of that name, or None."""
+def find_study(
+    client: mlflow.MlflowClient, experiment_id: str, name: str, uid: str | None = None
+) -> StudyRecord | None:
+    """The newest study of that name, or None; where ``uid`` is known the one that has it, whatever its name is now."""
     quoted = name.replace("'", "")
-    text = f"tags.`hpo.kind` = 'study' and attributes.run_name = '{quoted}'"
-    runs = _runs(client, [experiment_id], text, "attributes.start_time DESC")
+    same = f"attributes.run_name = '{quoted}'" if uid is None else f"tags.`hpo.study_uid` = '{uid}'"
+    text = f"tags.`hpo.kind` = 'study' and {same}"
+    runs = search_runs(client, experiment_id, text, "attributes.start_time DESC")
     return _study(runs[0]) if runs else None
 
 
+def trial_runs(client: mlflow.MlflowClient, experiment_id: str, study_run_id: str) -> list[Run]:
+    """The runs of a study's trials, those that a later attempt has taken the place of included."""
+    text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study_run_id}' and tags.`hpo.kind` = 'trial'"
+    return search_runs(client, experiment_id, text, "attributes.start_time ASC")
+
+
 def load_trials(client: mlflow.MlflowClient, study: StudyRecord) -> list[TrialRecord]:
-    """The trials of a study by number, without their curves."""
-    text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study.run_id}' and tags.`hpo.kind` = 'trial'"
-    runs = _runs(client, [study.experiment_id], text, "attributes.start_time ASC")
-    return sorted((_trial(run) for run in runs), key=lambda trial: trial.number)
+    """The trials of a study by number, without their curves; of those that were begun anew, the last attempt."""
+    last: dict[int, TrialRecord] = {}
+    runs = trial_runs(client, study.experiment_id, study.run_id)
+    for run in sorted(runs, key=lambda run: int(run.data.tags.get("hpo.attempt", 0))):
+        trial = _trial(run)
+        last[trial.number] = trial
+    return [last[number] for number in sorted(last)]
 
 
 def load_history(client: mlflow.MlflowClient, run_id: str, metric: str) -> list[float]:
@@ -92,10 +102,29 @@ def load_history(client: mlflow.MlflowClient, run_id: str, metric: str) -> list[
     return [point.value for point in sorted(points, key=lambda point: point.step)]
 
 
+def download(client: mlflow.MlflowClient, run_id: str, name: str, folder: Path) -> Path | None:
+    """An artifact, a file or a folder, copied into ``folder``; None where the run has none of that name."""
+    try:
+        return Path(client.download_artifacts(run_id, name, str(folder)))
+    except (MlflowException, OSError):
+        return None
+
+
+def load_text(client: mlflow.MlflowClient, study: StudyRecord, name: str) -> str:
+    """A text artifact of a study, such as ``config.yaml``; never to be instantiated."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(study.run_id, name, folder)).read_text(encoding="utf-8")
+
+
 def load_config(client: mlflow.MlflowClient, study: StudyRecord) -> str:
     """The composed config of a study, as the YAML text that was recorded; never to be instantiated."""
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        return Path(client.download_artifacts(study.run_id, "config.yaml", folder)).read_text(encoding="utf-8")
+    return load_text(client, study, "config.yaml")
+
+
+def fold_summaries(tags: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+    """What the tags of a trial say of its folds, by fold."""
+    numbers = sorted(int(rest) for key in tags if (rest := key.removeprefix("hpo.fold_")).isdigit())
+    return [json.loads(tags[f"hpo.fold_{number}"]) for number in numbers]
 
 
 def _study(run: Run) -> StudyRecord:
@@ -116,7 +145,6 @@ def _study(run: Run) -> StudyRecord:
 def _trial(run: Run) -> TrialRecord:
     tags = run.data.tags
     reason = tags.get("hpo.stop_reason")
-    numbers = sorted(int(key.removeprefix("hpo.fold_")) for key in tags if key.startswith("hpo.fold_"))
     return TrialRecord(
         run_id=run.info.run_id,
         number=int(tags["hpo.trial"]),
@@ -125,5 +153,5 @@ def _trial(run: Run) -> TrialRecord:
         params=run.data.params,
         metrics=run.data.metrics,
         tags=tags,
-        folds=tuple(json.loads(tags[f"hpo.fold_{number}"]) for number in numbers),
+        folds=tuple(fold_summaries(tags)),
     )

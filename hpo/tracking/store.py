@@ -9,25 +9,32 @@ import tempfile
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 # Read when MLflow is imported. A report to its makers is not for us to send, and small files need no progress bar.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# The outbox tries again, and first looks whether a call that failed was carried out; MLflow would repeat it blindly.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 import mlflow
 import sqlalchemy
+from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
 from hpo.errors import TrackingError, redact
 
 REACH_SECONDS = 5.0
+STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
+"""What a store raises that does not answer, or not as it should."""
 
-# MLflow and its migrations talk at INFO and WARNING about what is ordinary here.
+# MLflow and its migrations talk at INFO and WARNING about what is ordinary here, and warn of themselves.
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.ERROR)
+    # For the whole process: filters that are set for a while would be undone by other threads.
+    warnings.filterwarnings("ignore", module=_name)
 
 
 def open_store(uri: str, experiment: str, output_path: Path, create: bool = True) -> tuple[mlflow.MlflowClient, str]:
@@ -46,8 +53,9 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
         _writable(output_path, "tracking.output_path")
     require_reachable(uri)
     uri = absolute(uri)
-    with quiet():
-        try:
+    try:
+        # Processes that make or migrate one SQLite file at the same time would break each other.
+        with _one_at_a_time(uri):
             mlflow.set_tracking_uri(uri)
             client = mlflow.MlflowClient(uri)
             found = client.get_experiment_by_name(experiment)
@@ -55,20 +63,33 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
                 remote = uri.startswith("http")
                 location = None if remote else (output_path.resolve() / "artifacts").as_uri()
                 tags = {"mlflow.experimentKind": "custom_model_development"}
-                return client, client.create_experiment(experiment, artifact_location=location, tags=tags)
-            known = [e.name for e in client.search_experiments()] if found is None else []
-        except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-            raise _unreachable(uri, str(error)) from error
+                with suppress(MlflowException):  # another process was quicker
+                    client.create_experiment(experiment, artifact_location=location, tags=tags)
+                found = client.get_experiment_by_name(experiment)
+        known = [e.name for e in client.search_experiments()] if found is None else []
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise _unreachable(uri, str(error)) from error
     if found is None or found.lifecycle_stage != "active":
         expected = f"an experiment that is there: {', '.join(known)}" if known else "one that has not been deleted"
         raise TrackingError("tracking.experiment", experiment, expected, "tracking.experiment=another")
     return client, found.experiment_id
 
 
+def _one_at_a_time(uri: str) -> AbstractContextManager[object]:
+    file = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+).*", uri)
+    return FileLock(f"{file[1]}.lock") if file else nullcontext()
+
+
 def absolute(uri: str) -> str:
     """``uri`` with the path of an SQLite file made absolute: MLflow keeps engines by URI, whatever the folder."""
     match = re.fullmatch(r"(sqlite(?:\+\w+)?):///([^/:?][^?]*)(\?.*)?", uri)
     return f"{match[1]}:///{Path(match[2]).resolve()}{match[3] or ''}" if match else uri
+
+
+def store_exists(uri: str) -> bool:
+    """Whether there is something to read: False for an SQLite file that has not been made."""
+    file = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    return file is None or Path(file[1]).exists()
 
 
 def require_reachable(uri: str) -> None:
@@ -150,12 +171,3 @@ def _unreachable(uri: str, reason: str) -> TrackingError:
         f"an MLflow store that answers ({said}): {known}",
         "start it, or tracking.uri=sqlite:///hpo_runs/mlflow.db",
     )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without MLflow's warnings about itself; warning filters belong to the whole process, so for one thread only."""
-    with warnings.catch_warnings():
-        # Types in signatures and deprecations inside MLflow: nothing that its user could act on here.
-        warnings.simplefilter("ignore")
-        yield

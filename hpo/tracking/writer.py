@@ -1,37 +1,32 @@
-"""The one writer of a study: what it is told is queued, and delivered by a thread of its own, in batches.
+"""What a study says of itself: every statement goes to the outbox at once, and from there to MLflow in its own time.
 
-A batch a trial costs a twentieth of a call a metric, and nothing of it is on the training path.
+Nothing of MLflow is on the training path. A thread delivers every two seconds; while the store does not answer, the
+statements wait on disk.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import queue
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import sqlalchemy
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from hpo.errors import StudyFailed, redact
-from hpo.tracking.store import quiet
-from hpo.trial import State, StopReason, Trial
+from hpo.errors import DISK_FULL, StudyFailed, redact
+from hpo.tracking.delivery import Connect, Courier
+from hpo.tracking.outbox import STUDY, Outbox, Record, run_id_of
+from hpo.trial import FoldResult, Objective, State, StopReason, Trial, canonical
 
-STUDY = "study"
 FLUSH_SECONDS = 2.0
-METRICS_A_BATCH, OTHERS_A_BATCH = 800, 100  # MLflow takes 1000 in one call, of which 100 params and 100 tags
-ATTEMPTS = 4
+MAX_WAIT_SECONDS = 30.0  # between two attempts while the store does not answer
+HEARTBEAT_SECONDS = 30.0
 RunKey = int | str
 """A trial's number, or ``STUDY``."""
 
@@ -46,312 +41,313 @@ class DatasetRecord:
     n_samples: Mapping[str, int]
 
 
-@dataclass
-class _Batch:
-    metrics: list[Metric] = field(default_factory=list)
-    params: list[Param] = field(default_factory=list)
-    tags: list[RunTag] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Start:
-    key: RunKey
-    name: str
-    tags: Mapping[str, str]
-    at: int
-
-
-@dataclass(frozen=True)
-class _Entry:
-    key: RunKey
-    batch: _Batch
-
-
-@dataclass(frozen=True)
-class _Text:
-    key: RunKey
-    text: str
-    name: str
-
-
-@dataclass(frozen=True)
-class _File:
-    key: RunKey
-    path: Path
-    folder: str
-
-
-@dataclass(frozen=True)
-class _End:
-    key: RunKey
-    status: str
-    at: int
-
-
-@dataclass(frozen=True)
-class _Flush:
-    done: threading.Event
-
-
-_Item = _Start | _Entry | _Text | _File | _End | _Flush
-
-
 class Tracker:
-    """Writes one study to MLflow.
+    """The one writer of a study.
 
     Args:
-        client: of the store, as :func:`open_store` returns it.
-        experiment_id: the experiment to write to.
+        folder: of the study, where the outbox lies.
+        uid: of the study, for the whole of its life.
+        connect: see :class:`hpo.tracking.delivery.Courier`.
+        say: is told in words when the store stops or begins to answer; called from the delivering thread.
+        driver: who writes, as in the tag ``hpo.driver``; where that names another one, nothing more is written.
 
     Raises:
-        StudyFailed: from any method, once the store has refused a write several times.
+        StudyFailed: from any method that says something, when the disk does not take it.
     """
 
-    def __init__(self, client: mlflow.MlflowClient, experiment_id: str) -> None:
-        self.experiment_id = experiment_id
-        self._client = client
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-        self._run_ids: dict[RunKey, str] = {}
-        self._pending: dict[RunKey, _Batch] = {}
+    def __init__(
+        self, folder: Path, uid: str, connect: Connect, say: Callable[[str], None], driver: str | None = None
+    ) -> None:
+        self._driver = driver
+        self.folder = folder
+        self._outbox = Outbox(folder)
+        self._courier = Courier(folder, uid, connect)
+        self._say = say
+        self._keys: dict[int, str] = {}
         self._running: set[int] = set()
-        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._n_rounds = 0
+        self._wanted = 0
+        self._is_busy = self._is_closing = self._is_sealed = self._is_taken_over = False
+        self._said_trouble = False
+        self._heart_beat = time.monotonic()
+        self.trouble: str | None = None
         self._thread = threading.Thread(target=self._deliver, name="hpo-tracker", daemon=True)
         self._thread.start()
 
-    # What the driver says; none of it waits for MLflow, but for flush, run_id and log_model.
+    # What the driver says; none of it waits for MLflow, but for flush and close.
 
-    def start_study(self, name: str, tags: Mapping[str, str], params: Mapping[str, object], data: DatasetRecord) -> str:
-        """Make the study's run and return its id."""
-        self._put(_Start(STUDY, name, {"hpo.kind": "study", **tags}, _now()))
-        self._put(_Entry(STUDY, _Batch(params=[Param(key, str(value)) for key, value in params.items()])))
-        run_id = self.run_id(STUDY)
-        profile = json.dumps({f"n_{part}": rows for part, rows in data.n_samples.items()})
-        dataset = Dataset(data.name, data.digest, "code", json.dumps({"source": data.source}), profile=profile)
-        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])]
-        with _store_errors():
-            self._attempt(lambda: self._client.log_inputs(run_id, inputs))
-        return run_id
+    def start_study(
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, object],
+        data: DatasetRecord,
+        texts: Mapping[str, str],
+    ) -> None:
+        """Make the study's run, with all that defines it: in one line, so that it is never there in part.
 
-    def start_trial(self, number: int, params: Mapping[str, object]) -> None:
-        """Make the run of a trial, with its hyperparameters."""
+        Args:
+            texts: artifacts by name.
+        """
+        inputs = {
+            "name": data.name,
+            "digest": data.digest,
+            "source": json.dumps({"source": redact(data.source)}),
+            "profile": json.dumps({f"n_{part}": rows for part, rows in data.n_samples.items()}),
+        }
+        tags, params = {"hpo.kind": "study", **_clean(tags)}, _clean(params)
+        self._put(STUDY, "start", name=name, tags=tags, at=_now(), params=params, texts=_clean(texts), inputs=inputs)
+
+    def reopen_study(self, tags: Mapping[str, str], attempts: Mapping[int, int]) -> None:
+        """Go on with a study that has a run; ``attempts`` are those of its trials by number."""
+        self._keys.update({number: _key(number, attempt) for number, attempt in attempts.items()})
+        self._put(STUDY, "reopen")
+        self.set_tags(STUDY, tags)
+
+    def start_trial(self, number: int, params: Mapping[str, Any], attempt: int = 0) -> None:
+        """Make the run of a trial, with its hyperparameters; a later attempt takes the place of the one before."""
+        if attempt:
+            self.set_tags(number, {"hpo.superseded": "true"})
+        key = self._keys[number] = _key(number, attempt)
         tags = {
             "hpo.kind": "trial",
             "hpo.trial": str(number),
+            "hpo.attempt": str(attempt),
+            "hpo.params": Clean(canonical(_redacted(params))),
             "hpo.state": State.RUNNING.value,
-            MLFLOW_PARENT_RUN_ID: self._run_ids[STUDY],
+            MLFLOW_PARENT_RUN_ID: run_id_of(STUDY),
         }
-        self._put(_Start(number, f"trial-{number:04d}", tags, _now()))
-        self._running.add(number)
-        self._put(_Entry(number, _Batch(params=[Param(key, str(value)) for key, value in params.items()])))
+        with self._lock:
+            self._running.add(number)
+        self._put(number, "start", name=key, tags=_clean(tags), at=_now(), params=_clean(params))
 
     def log_metrics(self, key: RunKey, metrics: Mapping[str, float], step: int = 0) -> None:
         """One point a metric."""
-        at = _now()
-        points = [Metric(name, float(value), at, step) for name, value in metrics.items()]
-        self._put(_Entry(key, _Batch(metrics=points)))
+        self._put(key, "batch", metrics=_points(metrics, step))
 
-    def set_tags(self, key: RunKey, tags: Mapping[str, object]) -> None:
-        """Set tags, replacing earlier values."""
-        self._put(_Entry(key, _Batch(tags=[RunTag(name, str(value)) for name, value in tags.items()])))
+    def set_tags(self, key: RunKey, tags: Mapping[str, object], metrics: Mapping[str, float] | None = None) -> None:
+        """Set tags, replacing earlier values, and in the same breath one point a metric."""
+        self._put(key, "batch", tags=_clean(tags), metrics=_points(metrics or {}, 0))
 
-    def end_trial(self, trial: Trial) -> None:
-        """Record how a trial ended: state, outcome of every fold, seconds by phase, traceback."""
-        self.log_metrics(trial.number, _final_metrics(trial))
-        self.set_tags(trial.number, _final_tags(trial))
+    def log_fold(self, number: int, result: FoldResult, is_whole_budget: bool) -> None:
+        """Record the outcome of a fold; those of smaller budgets are kept beside the last one."""
+        text = _json(result.summary())
+        tags = {f"hpo.fold_{result.fold}": text}
+        if not is_whole_budget:
+            tags[f"hpo.fold_{result.fold}_at_{result.budget}"] = text
+        self.set_tags(number, tags)
+
+    def end_trial(
+        self, trial: Trial, objective: Objective, progress: Mapping[str, float], step: int, tags: Mapping[str, object]
+    ) -> None:
+        """Record how a trial ended: state, outcome of every fold, seconds by phase, traceback.
+
+        All in one line with what that makes of the study, so that a trial is finished in the record or not begun.
+
+        Args:
+            progress: metrics of the study, at ``step``.
+            tags: of the study.
+        """
         for fold in trial.folds:
             if fold.traceback:
                 self.log_text(trial.number, fold.traceback, f"traceback_fold_{fold.fold}.txt")
         failed = "FAILED" if trial.state is State.FAIL else "KILLED" if trial.state is State.WAITING else "FINISHED"
-        self._put(_End(trial.number, failed, _now()))
-        self._running.discard(trial.number)
+        self._put(
+            trial.number,
+            "end",
+            metrics=_points(_final_metrics(trial, objective), 0),
+            tags=_clean(_final_tags(trial)),
+            status=failed,
+            at=_now(),
+            study={"metrics": _points(progress, step), "tags": _clean(tags)},
+        )
+        with self._lock:
+            self._running.discard(trial.number)
 
-    def close_running_trials(self, numbers: Sequence[int] | None = None) -> None:
+    def close_running_trials(self, numbers: Sequence[int] | None = None, reason: str = StopReason.INTERRUPTED) -> None:
         """Close trials that nobody will end any more as interrupted, all or some; their epochs stay."""
-        for number in sorted(self._running if numbers is None else numbers):
-            state, reason = StopReason.INTERRUPTED.state, StopReason.INTERRUPTED
-            self.set_tags(number, {"hpo.state": state.value, "hpo.stop_reason": reason.value})
-            self._put(_End(number, "KILLED", _now()))
-            self._running.discard(number)
+        with self._lock:
+            closing = sorted(self._running if numbers is None else numbers)
+            self._running -= set(closing)
+        for number in closing:
+            tags = _clean({"hpo.state": State.WAITING.value, "hpo.stop_reason": reason})
+            self._put(number, "end", tags=tags, status="KILLED", at=_now())
 
     def log_text(self, key: RunKey, text: str, name: str) -> None:
         """A text file among the artifacts."""
-        self._put(_Text(key, text, name))
+        self._put(key, "text", text=redact(text), name=name)
 
     def log_file(self, key: RunKey, path: Path, folder: str = "") -> None:
-        """A file among the artifacts; it must stay until :meth:`flush`."""
-        self._put(_File(key, path, folder))
+        """A file among the artifacts; it lies in the study's folder, and must stay until it is delivered."""
+        self._put(key, "file", path=str(path.relative_to(self.folder)), folder=folder)
 
-    def end_study(self, status: str) -> None:
-        """Close the study's run as ``FINISHED``, ``FAILED`` or ``KILLED`` and deliver everything."""
-        self._put(_End(STUDY, status, _now()))
-        self.flush()
+    def log_model(self, key: RunKey, path: Path) -> None:
+        """An MLflow model, saved to ``path`` in the study's folder, as a model of a trial and of the study."""
+        self._put(key, "model", path=str(path.relative_to(self.folder)))
 
-    def flush(self) -> None:
-        """Wait until everything said so far is in the store."""
-        done = threading.Event()
-        self._put(_Flush(done))
-        done.wait()
-        self._raise()
+    def end_study(self, status: str, tags: Mapping[str, object]) -> None:
+        """Close the study's run as ``FINISHED``, ``FAILED`` or ``KILLED``, with its last tags; nothing is said then."""
+        self._put(STUDY, "end", status=status, at=_now(), tags=_clean(tags))
+        self._is_sealed = True
 
-    def run_id(self, key: RunKey) -> str:
-        """The MLflow id of a run that was started."""
-        if key not in self._run_ids:
-            self.flush()
-        return self._run_ids[key]
+    def key(self, number: int) -> str:
+        """The newest run of a trial, as the outbox names it."""
+        return self._keys.get(number, _key(number, 0))
 
-    def log_model(self, key: RunKey, flavor: str, model: Any, example: Any, predictions: Any) -> str:
-        """Log a trained model to a trial's run, link it from the study's, and return its URI.
+    def flush(self, seconds: float | None = None) -> bool:
+        """Wait until everything said so far is in the store, or some seconds; whether it is.
 
-        Args:
-            flavor: ``keras`` or ``sklearn``, MLflow's words for the kind of ``model``.
-            example: input of shape ``(n, …)``, kept with the model.
-            predictions: the model's output on it, for the signature.
+        Without ``seconds`` it waits as long as the store answers.
         """
-        from mlflow.models import Model, infer_signature
+        until = None if seconds is None else time.monotonic() + seconds
+        with self._changed:
+            # A round that has begun may have missed what was said since.
+            round_ = self._wanted = max(self._wanted, self._n_rounds + (2 if self._is_busy else 1))
+            self._changed.notify_all()
+            while self._n_rounds < round_:
+                left = 1.0 if until is None else min(1.0, until - time.monotonic())
+                if left <= 0 or not self._thread.is_alive():
+                    return False
+                self._changed.wait(left)
+            return self.trouble is None
 
-        self.flush()
-        with quiet(), _store_errors():
-            mlflow.set_experiment(experiment_id=self.experiment_id)
-            info = Model.log(
-                artifact_path=None,
-                name="model",
-                flavor=_FLAVORS[flavor],
-                run_id=self.run_id(key),
-                model=model,
-                signature=infer_signature(example, predictions),
-                input_example=example,
-                # Said here, since MLflow finds them out by loading the model in another process.
-                pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", *_REQUIREMENTS[flavor])],
-            )
-            self._client.log_outputs(self.run_id(STUDY), [LoggedModelOutput(info.model_id, step=0)])
-        return str(info.model_uri)
+    @property
+    def n_refused(self) -> int:
+        """Records that MLflow refused for good; they are in ``refused.jsonl``."""
+        return self._courier.n_refused
 
-    def close(self) -> None:
-        """End the writer, delivering what it can."""
-        self._queue.put(None)
-        self._thread.join()
+    def run_id(self, key: RunKey) -> str | None:
+        """The MLflow id of a run; None while MLflow does not have it."""
+        if self.trouble is not None:
+            return None
+        return self._courier.run_id(self.key(key) if isinstance(key, int) else key)
 
-    # The writer's side.
+    def model_uri(self, key: RunKey) -> str | None:
+        """The URI of the model that was logged for a trial, once it is delivered."""
+        try:
+            return self._courier.model_uri(self.key(key) if isinstance(key, int) else key) or None
+        except Exception:  # MLflow, the network and databases raise of everything; the address is not worth a study
+            return None
 
-    def _put(self, item: _Item) -> None:
-        self._raise()
-        self._queue.put(item)
+    def close(self, seconds: float | None = None) -> bool:
+        """Deliver what can be, for some seconds at most, and end the thread; whether all was delivered."""
+        is_delivered = self.flush(seconds)
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        # A thread that waits for an answer is not waited for: it dies with the process.
+        self._thread.join(seconds if is_delivered else 0.1)
+        self._outbox.close()
+        return is_delivered
 
-    def _raise(self) -> None:
-        if self._error is not None:
-            said = redact(str(self._error))
-            raise StudyFailed(f"the tracking store no longer takes records: {said}") from self._error
+    # Inside.
+
+    def _put(self, key: RunKey, kind: str, **body: Any) -> None:
+        named = self.key(key) if isinstance(key, int) else key
+        if self._is_taken_over:
+            raise StudyFailed("another driver has gone on with this study; this one has ended")
+        try:
+            with self._lock:
+                if not self._is_sealed:  # else a thread that has not heard of the end
+                    self._outbox.append(Record(named, kind, body))
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                said = f"the disk that holds {self.folder} is full ({error.strerror})"
+            else:
+                said = f"{self._outbox.path} cannot be written to ({error.strerror})"
+            raise StudyFailed(f"{said}; what was recorded is safe") from error
 
     def _deliver(self) -> None:
-        due = time.monotonic() + FLUSH_SECONDS
+        wait = FLUSH_SECONDS
         while True:
-            item: _Item | None
+            with self._changed:
+                if self._n_rounds >= self._wanted and not self._is_closing:
+                    self._changed.wait(wait)
+                if self._is_closing and self._n_rounds >= self._wanted:
+                    return
+                self._is_busy = True
             try:
-                item = self._queue.get(timeout=max(0.01, due - time.monotonic()))
-            except queue.Empty:
-                item = _Flush(threading.Event())
-            try:
-                if self._error is None:
-                    self._take(item)
-            except Exception as error:  # reported by the next call of the driver
-                self._error = error
-            if isinstance(item, _Flush):
-                item.done.set()
-                due = time.monotonic() + FLUSH_SECONDS
-            if item is None:
-                return
+                self._courier.deliver()
+                self._beat()
+                self.trouble, wait = None, FLUSH_SECONDS
+            except Exception as error:  # MLflow, the network and databases raise of everything
+                self.trouble, wait = redact(_first_line(error)), min(MAX_WAIT_SECONDS, 2 * wait)
+            self._tell_of_trouble()
+            with self._changed:
+                self._n_rounds += 1
+                self._is_busy = False
+                self._changed.notify_all()
 
-    def _take(self, item: _Item | None) -> None:
-        match item:
-            case _Start():
-                tags = {**item.tags, "mlflow.runName": item.name}
-                run = self._attempt(
-                    lambda: self._client.create_run(self.experiment_id, item.at, tags, run_name=item.name)
-                )
-                self._run_ids[item.key] = run.info.run_id
-            case _Entry():
-                pending = self._pending.setdefault(item.key, _Batch())
-                pending.metrics += item.batch.metrics
-                pending.params += item.batch.params
-                pending.tags += item.batch.tags
-            case _Text():
-                run_id = self._run_ids[item.key]
-                self._attempt(lambda: self._client.log_text(run_id, item.text, item.name))
-            case _File():
-                run_id = self._run_ids[item.key]
-                self._attempt(lambda: self._client.log_artifact(run_id, str(item.path), item.folder or None))
-            case _End():
-                self._write(item.key)
-                run_id = self._run_ids[item.key]
-                self._attempt(lambda: self._client.set_terminated(run_id, item.status, item.at))
-            case _:
-                for key in list(self._pending):
-                    self._write(key)
+    def _tell_of_trouble(self) -> None:
+        text = None
+        if self.trouble is not None and not self._said_trouble:
+            text = f"MLflow does not answer ({self.trouble}); training goes on, the records wait on disk"
+        elif self.trouble is None and self._said_trouble:
+            text = "MLflow answers again; the records that waited are delivered"
+        self._said_trouble = self.trouble is not None
+        with suppress(Exception, SystemExit):  # a terminal that is gone must not end the delivering
+            if text is not None:
+                self._say(text)
 
-    def _write(self, key: RunKey) -> None:
-        batch = self._pending.pop(key, _Batch())
-        run_id = self._run_ids[key]
-        while batch.metrics or batch.params or batch.tags:
-            metrics, batch.metrics = batch.metrics[:METRICS_A_BATCH], batch.metrics[METRICS_A_BATCH:]
-            params, batch.params = batch.params[:OTHERS_A_BATCH], batch.params[OTHERS_A_BATCH:]
-            tags, batch.tags = batch.tags[:OTHERS_A_BATCH], batch.tags[OTHERS_A_BATCH:]
-            self._attempt(lambda m=metrics, p=params, t=tags: self._client.log_batch(run_id, m, p, t))
-
-    def _attempt(self, call: Any) -> Any:
-        for attempt in range(ATTEMPTS):
-            try:
-                return call()
-            except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError):
-                if attempt + 1 == ATTEMPTS:
-                    raise
-                time.sleep(2.0**attempt)
-        return None
+    def _beat(self) -> None:
+        """Say that a driver is alive, for those on other machines; a lock says so on this one."""
+        if time.monotonic() - self._heart_beat < HEARTBEAT_SECONDS:
+            return
+        self._heart_beat = time.monotonic()
+        client, _ = self._courier.store
+        run_id = self._courier.run_id(STUDY)
+        if run_id is None:
+            return
+        holder = client.get_run(run_id).data.tags.get("hpo.driver")
+        if self._driver is not None and holder != self._driver:
+            self._is_taken_over = True  # while this machine slept
+        else:
+            client.set_tag(run_id, "hpo.driver_seen", str(round(time.time())))
 
 
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise StudyFailed(f"the tracking store does not take records: {redact(str(error))}") from error
+def _key(number: int, attempt: int) -> str:
+    return f"trial-{number:04d}" + (f".{attempt}" if attempt else "")
 
 
-class _KerasFlavor:
-    """``mlflow.keras`` for ``Model.log``: its own ``save_model`` writes the example to a folder that nobody made."""
-
-    @staticmethod
-    def save_model(path: str, **options: Any) -> None:
-        import keras
-        import mlflow.keras
-
-        keras.config.disable_interactive_logging()  # MLflow tries the model on its example
-        Path(path).mkdir(parents=True, exist_ok=True)
-        mlflow.keras.save_model(path=path, **options)
+class Clean(str):
+    """Text that has no secrets any more, and must stay as it is: JSON that is read back."""
 
 
-class _SklearnFlavor:
-    """``mlflow.sklearn`` for ``Model.log``, in a format that runs no code when it is loaded."""
-
-    @staticmethod
-    def save_model(path: str, **options: Any) -> None:
-        import mlflow.sklearn
-        from skops.io import dumps, get_untrusted_types
-
-        model = options.pop("model")
-        trusted = get_untrusted_types(data=dumps(model))  # of the model that this study has trained
-        options |= {"serialization_format": "skops", "skops_trusted_types": trusted}
-        mlflow.sklearn.save_model(sk_model=model, path=path, **options)
+def _clean(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As text without secrets; what MLflow alone can tell stays as it is."""
+    return {name: value if isinstance(value, dict | Clean) else redact(str(value)) for name, value in values.items()}
 
 
-_FLAVORS = {"keras": _KerasFlavor, "sklearn": _SklearnFlavor}
-_REQUIREMENTS = {"keras": ("keras", "tensorflow"), "sklearn": ("scikit-learn", "skops")}
+def _redacted(value: Any) -> Any:
+    """``value`` with every text in it redacted, so that it can become JSON."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: _redacted(inner) for key, inner in value.items()}
+    return value
+
+
+def _json(value: Any) -> Clean:
+    return Clean(json.dumps(_finite(_redacted(value))))
+
+
+def _points(metrics: Mapping[str, float], step: int) -> list[list[Any]]:
+    at = _now()
+    return [[name, float(value), at, step] for name, value in metrics.items()]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
 
 
 def _now() -> int:
     return int(time.time() * 1000)
 
 
-def _final_metrics(trial: Trial) -> dict[str, float]:
+def _final_metrics(trial: Trial, objective: Objective) -> dict[str, float]:
     """The scalars that people sort trials by; with several folds, means over them (of epochs, medians)."""
     outcomes = [fold.outcome for fold in trial.folds]
     metrics: dict[str, float] = {
@@ -365,6 +361,11 @@ def _final_metrics(trial: Trial) -> dict[str, float]:
         metrics |= {f"objective_{name}": value for name, value in others}
     elif trial.mean_score is not None:  # at the budget at which it was dropped
         metrics["rung_objective"] = trial.mean_score
+    if trial.ended_seconds is not None:
+        metrics["ended_seconds"] = trial.ended_seconds
+    train_score = trial.train_score(objective)
+    if train_score is not None and trial.value is not None:
+        metrics |= {"train_score": train_score, "generalisation_gap": statistics.fmean(trial.gaps(objective))}
     if trial.std is not None and trial.standard_error is not None:
         metrics |= {"objective_std": trial.std, "objective_se": trial.standard_error}
     for phase in {phase for fold in trial.folds for phase in fold.seconds}:
@@ -387,7 +388,7 @@ def _final_tags(trial: Trial) -> dict[str, str]:
     if trial.error:
         tags["hpo.error"] = trial.error
     for fold in trial.folds:
-        tags[f"hpo.fold_{fold.fold}"] = json.dumps(_finite(fold.summary()))
+        tags[f"hpo.fold_{fold.fold}"] = _json(fold.summary())
     return tags
 
 

@@ -34,11 +34,9 @@ def test_an_executor_trains_reports_every_epoch_and_obeys(name: str, tmp_path: P
     executor.prepare()
     assert executor.n_workers >= 1
     assert executor.threads_per_trial >= 1
-    executor.start(
-        lambda: Evaluator(
-            toy.CurveModel(), toy.dataset(), Holdout(0.2), Objective.of("val_loss"), EarlyStopping(), seed=0
-        )
-    )
+    stopping = EarlyStopping()
+    evaluator = Evaluator(toy.CurveModel(), toy.dataset(), Holdout(0.2), Objective.of("val_loss"), stopping, seed=0)
+    executor.start(evaluator, tmp_path)
     control = Control()
     result = executor.run(FoldTask({"x": 0.5}, 0, 5, tmp_path / "trial"), control)
     assert control.epochs == [0, 1]

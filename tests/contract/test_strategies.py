@@ -30,6 +30,8 @@ def build(name: str, *overrides: str) -> Strategy:
 
 # Keras Tuner's Gaussian process takes seconds a proposal, Ray as long to begin and end a search.
 SLOW = {
+    ("ray_tune", "a_stopped_search_goes_on_and_repeats_nothing"),
+    ("keras_bayesian", "a_stopped_search_goes_on_and_repeats_nothing"),
     ("ray_tune", "a_logarithmic_scale_is_searched_as_one"),
     ("ray_tune", "proposals_lie_in_the_space_and_have_python_types"),
     ("keras_bayesian", "proposals_lie_in_the_space_and_have_python_types"),

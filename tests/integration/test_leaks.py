@@ -84,9 +84,10 @@ def study(
 
 def run(built: Study, workdir: Path) -> Result:
     client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-    tracker = tracking.Tracker(client, experiment)
+    folder = workdir / "hpo_runs" / "studies" / built.name
+    tracker = tracking.Tracker(folder, built.name, lambda: (client, experiment), lambda text: None)
     try:
-        return Runner(built, tracker, Silent(), workdir / "hpo_runs").run()  # type: ignore[arg-type]
+        return Runner(built, tracker, Silent()).run()  # type: ignore[arg-type]
     finally:
         tracker.close()
 
@@ -97,7 +98,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int | None, str], set[in
     rows: dict[tuple[int | None, str], set[int]] = defaultdict(set)
     fold: list[int | None] = [None]
 
-    def within(self: Evaluator, task: FoldTask, control: Any, real: Any = Evaluator.evaluate_fold) -> Any:
+    def within(self: Evaluator, task: FoldTask, control: Any, real: Any = Evaluator._evaluate_fold) -> Any:
         fold[0] = task.fold
         try:
             return real(self, task, control)
@@ -115,7 +116,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int | None, str], set[in
 
         monkeypatch.setattr(owner, method, spied)
 
-    monkeypatch.setattr(Evaluator, "evaluate_fold", within)
+    monkeypatch.setattr(Evaluator, "_evaluate_fold", within)
     spy(keras.Model, "fit", "fit")
     spy(keras.Model, "evaluate", "evaluate")
     spy(StandardScaler, "fit", "fit")

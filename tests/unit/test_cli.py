@@ -7,7 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import hpo
 from hpo import config as configs
-from hpo.cli import best_command, help_text, main
+from hpo.cli import help_text, main
+from hpo.commands import best_command
 
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "sklearn", "numpy", "pandas")
 

@@ -1,19 +1,23 @@
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from hpo import config as configs
 from hpo.cli import main
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, redact
 
 CONFIG: dict[str, Any] = {
+    **{group: {} for group in ("model", "dataset", "strategy", "resampling", "executor")},
+    "tracking": {"uri": "u", "experiment": "e", "output_path": "o", "offline": "refuse"},
     "search_space": {"x": {"type": "float", "low": 0, "high": 1}},
-    "objective": {"metric": "val_loss", "direction": None, "epoch": "best"},
-    "early_stopping": {},
-    "limits": {"n_trials": 1},
+    "objective": {"metric": "val_loss", "direction": None, "epoch": "best", "others": {}},
+    "early_stopping": asdict(configs.EarlyStoppingConf()),
+    "limits": {**asdict(configs.LimitsConf()), "n_trials": 1},
     "seed": 0,
     "max_epochs": 1,
     "study": None,
@@ -44,6 +48,9 @@ def test_defaults_name_options_that_exist() -> None:
         ({"study": "a/b"}, "study"),
         ({"study": ""}, "study"),
         ({"search_space": {}}, "search_space"),
+        ({"limits": {**CONFIG["limits"], "n_trails": 3}}, "limits.n_trails"),
+        ({"limits": {"n_trials": 3}}, "limits.max_consecutive_failures"),
+        ({"nonsense": 1}, "nonsense"),
     ],
 )
 def test_a_definition_refuses_values_out_of_range(changes: dict[str, Any], key: str) -> None:
@@ -71,6 +78,16 @@ def test_the_command_line_wins_over_what_model_and_dataset_imply(capsys: pytest.
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["limits"]["timeout_seconds"] == 5
     assert shown["objective"]["metric"] == "val_loss"
+
+
+def test_values_from_the_environment_are_used_and_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_PASSWORD", "correct-horse")
+    dataset = {"url": "db://${oc.env:DATA_PASSWORD}@h", "n": 3, "parts": ["${oc.env:NONE,x}"]}
+    conf = OmegaConf.create({"dataset": dataset})
+    assert configs.plain(conf)["dataset"] == {"url": "db://correct-horse@h", "n": 3, "parts": ["x"]}
+    assert configs.for_the_record(conf)["dataset"] == dataset
+    monkeypatch.delenv("DATA_PASSWORD")
+    assert redact("said correct-horse") == "said ***"
 
 
 def test_completion_offers_groups_options_and_keys(

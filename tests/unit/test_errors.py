@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from hpo.errors import ConfigError, HpoError, InputError, SearchStopped, StudyFailed, redact
+from hpo.errors import ConfigError, HpoError, InputError, SearchStopped, StudyFailed, hide, redact
 
 
 def test_a_message_names_key_value_expectation_and_fix() -> None:
@@ -23,6 +23,19 @@ def test_a_message_names_key_value_expectation_and_fix() -> None:
 )
 def test_passwords_are_never_shown(text: str, shown: str) -> None:
     assert redact(text) == shown
+
+
+def test_values_of_variables_that_are_named_like_secrets_and_hidden_ones_are_never_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct-horse")
+    monkeypatch.setenv("SOME_API_KEY", "battery")
+    monkeypatch.setenv("SHORT_TOKEN", "on")
+    monkeypatch.setenv("HARMLESS", "visible")
+    hide("from-config")
+    hide("no")
+    text = "correct-horse battery on visible from-config no"
+    assert redact(text) == "*** *** on visible *** no"
 
 
 def test_errors_survive_the_way_between_processes() -> None:

@@ -36,7 +36,7 @@ def evaluator(objective: Objective | None = None, early_stopping: EarlyStopping 
 
 def run(tmp_path: Path, params: dict[str, Any], control: Control | None = None, **options: Any) -> FoldResult:
     task = FoldTask(params, 0, 4, tmp_path / "trial", **options)
-    return evaluator().evaluate_fold(task, control or Control())
+    return evaluator().run(task, control or Control())
 
 
 def test_a_good_fold_carries_curves_outcome_seed_score_and_weights(tmp_path: Path) -> None:

@@ -9,112 +9,37 @@ import mlflow
 import pytest
 import toy
 from mlflow.entities import Run
+from toy_study import Listed, Silent, study, study_run, trial_runs
 
 from hpo import plots, tracking
 from hpo.errors import StudyFailed
-from hpo.evaluation import Evaluator
-from hpo.executors.inline import InlineExecutor
-from hpo.resampling import Holdout, Resampling, StratifiedKFoldResampling
-from hpo.runner import End, Result, Runner
-from hpo.space import SearchSpace
-from hpo.strategies.base import Evaluate, Search, Strategy, StrategyTags
-from hpo.study import Names, Study
-from hpo.trial import Decision, EarlyStopping, Limits, Measurement, Objective, Proposal, State, StopReason, Trial
-
-SPACE = SearchSpace.from_config(
-    {
-        "x": {"type": "float", "low": 0, "high": 1},
-        "kind": {"type": "categorical", "choices": ["good", "nan", "raise", "memory", "slow"]},
-    }
-)
-
-
-class Listed(Strategy):
-    """Proposes a list of params, and keeps what came back."""
-
-    tags = StrategyTags("optuna")
-
-    def __init__(self, proposals: list[dict[str, Any]], prune_at: int | None = None) -> None:
-        self.proposals, self.prune_at = proposals, prune_at
-        self.seen: list[Trial] = []
-        self.measured: list[Measurement] = []
-
-    def search(self, search: Search, evaluate: Evaluate) -> None:
-        def on_rung(measurement: Measurement) -> Decision:
-            self.measured.append(measurement)
-            return Decision.PRUNE if measurement.epoch == self.prune_at else Decision.CONTINUE
-
-        for params in self.proposals:
-            self.seen.append(evaluate(Proposal(params), on_rung))
-
-
-class Silent:
-    """A view that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.stops: list[str] = []
-        self.on_epoch: Callable[[], None] = lambda: None
-
-    def study_started(self, study: Study) -> None: ...
-    def trial_started(self, number: int, params: Any) -> None: ...
-    def epoch_ended(self, *_: Any) -> None:
-        self.on_epoch()
-
-    def trial_ended(self, trial: Trial, best: Trial | None) -> None: ...
-    def stopping(self, reason: str) -> None:
-        self.stops.append(reason)
-
-    def search_ended(self, doing: str) -> None: ...
-
-
-def study(
-    strategy: Strategy, limits: Limits, max_epochs: int = 3, resampling: Resampling | None = None, **stop: Any
-) -> Study:
-    from hpo.config import Definition
-
-    objective = Objective.of("val_loss", epoch="best" if stop.get("restore_best_weights", True) else "last")
-    stopping = EarlyStopping(**stop)
-    evaluator = Evaluator(toy.CurveModel(), toy.dataset(), resampling or Holdout(0.2), objective, stopping, 0)
-    return Study(
-        name="toy-study",
-        names=Names("curve", "toy", "listed", "holdout"),
-        config={"model": {"_target_": "toy.CurveModel"}, "seed": 0, "limits": {}, "tracking": {"uri": "secret"}},
-        definition=Definition(SPACE, objective, stopping, limits, 0, max_epochs),
-        model=toy.CurveModel(),
-        dataset=toy.dataset(),
-        evaluator=evaluator,
-        strategy=strategy,
-        executor=InlineExecutor(1),
-    )
+from hpo.resampling import StratifiedKFoldResampling
+from hpo.result import End, Result
+from hpo.runner import Runner
+from hpo.strategies.base import Evaluate, Search, Strategy
+from hpo.trial import Limits, State, StopReason
 
 
 @pytest.fixture
 def run(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Result, mlflow.MlflowClient, list[Run]]]:
     # The toy has no library of its own that MLflow could log a model of.
-    monkeypatch.setattr(tracking.Tracker, "log_model", lambda *_: "models:/toy")
+    monkeypatch.setattr("hpo.finish.save_model", lambda *_: None)
+    monkeypatch.setattr(tracking.Tracker, "log_model", lambda *_: None)
 
     def start(
         strategy: Strategy, limits: Limits, view: Silent | None = None, **options: Any
     ) -> tuple[Result, mlflow.MlflowClient, list[Run]]:
         client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-        tracker = tracking.Tracker(client, experiment)
+        folder = Path("hpo_runs/studies/toy-study")
+        tracker = tracking.Tracker(folder, "toy", lambda: (client, experiment), lambda text: None)
         try:
             built = study(strategy, limits, **options)
-            result = Runner(built, tracker, view or Silent(), Path("hpo_runs"), ["seed=0"]).run()
+            result = Runner(built, tracker, view or Silent(), ["seed=0"]).run()
         finally:
             tracker.close()
         return result, client, client.search_runs([experiment], order_by=["attributes.start_time ASC"])
 
     return start
-
-
-def trial_runs(runs: list[Run]) -> list[Run]:
-    return sorted((r for r in runs if r.data.tags["hpo.kind"] == "trial"), key=lambda r: int(r.data.tags["hpo.trial"]))
-
-
-def study_run(runs: list[Run]) -> Run:
-    (found,) = [r for r in runs if r.data.tags["hpo.kind"] == "study"]
-    return found
 
 
 def test_a_study_ends_when_the_space_is_exhausted(run: Callable[..., Any]) -> None:
@@ -249,7 +174,8 @@ def test_a_plot_that_fails_costs_a_warning_and_not_the_study(
 def test_epochs_of_interrupted_trials_are_counted(run: Callable[..., Any]) -> None:
     result, _, runs = run(Listed([{"x": 0.5, "kind": "good"}] * 3), Limits(max_epochs_total=4))
     assert [t.epochs_run for t in result.trials] == [3, 1]
-    assert study_run(runs).data.metrics["epochs_total"] == 4
+    metrics = study_run(runs).data.metrics
+    assert (metrics["epochs_total"], metrics["epochs_interrupted"]) == (3, 1)
 
 
 def test_a_strategy_that_breaks_leaves_a_closed_study(run: Callable[..., Any], workdir: Path) -> None:
@@ -264,19 +190,6 @@ def test_a_strategy_that_breaks_leaves_a_closed_study(run: Callable[..., Any], w
     runs = client.search_runs([client.get_experiment_by_name("hpo").experiment_id])
     assert study_run(runs).info.status == "FAILED"
     assert [r.info.status for r in trial_runs(runs)] == ["FINISHED"]
-
-
-def test_a_store_that_refuses_writes_ends_the_study(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking.writer, "ATTEMPTS", 1)
-    view = Silent()
-
-    def break_store() -> None:
-        for path in Path("hpo_runs").glob("mlflow.db*"):
-            path.write_bytes(b"no database")
-
-    view.on_epoch = break_store
-    with pytest.raises(StudyFailed, match="no longer takes records"):
-        run(Listed([{"x": 0.5, "kind": "good"}] * 50), Limits(n_trials=50), view)
 
 
 FOLDS = StratifiedKFoldResampling(2)
@@ -333,10 +246,14 @@ def test_the_last_epoch_is_refitted_for_as_long_as_the_folds_trained(run: Callab
 def test_a_winner_that_cannot_be_refitted_costs_a_warning_and_not_the_result(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise ValueError("no room")
+    fit = toy.CurveModel.fit
 
-    monkeypatch.setattr(Evaluator, "refit", fail)
+    def fail(model: Any, params: Any, spec: Any, data: Any, *rest: Any) -> Any:
+        if data.is_refit:
+            raise ValueError("no room")
+        return fit(model, params, spec, data, *rest)
+
+    monkeypatch.setattr(toy.CurveModel, "fit", fail)
     result, client, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1), resampling=FOLDS)
     assert "no room" in result.problems[0]
     parent = study_run(runs)

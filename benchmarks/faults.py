@@ -1,0 +1,581 @@
+"""What is lost when things break: small real studies under every strategy, each broken at a random moment.
+
+::
+
+    python -m benchmarks.faults                                  every strategy under every fault, once
+    python -m benchmarks.faults --faults kill_driver --repeats 20
+    python -m benchmarks.faults --strategies optuna,grid --faults kill_worker,nan --jobs 2
+    python -m benchmarks.faults --memory                         memory of driver and worker over 200 trials
+
+A broken study is resumed by its own command until it has finished, and then compared with what MLflow's database holds
+and with the same study left alone. Every row of the table should be zeros. Exit code 1 if one is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hpo import config as configs
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDY = (
+    "model=random_forest",
+    "model._target_=benchmarks.faulty.FaultyForest",
+    "resampling=stratified_kfold",
+    "resampling.n_splits=2",
+    "max_epochs=4",
+    "early_stopping.patience=null",
+    "limits.max_consecutive_failures=null",
+    "limits.timeout_seconds=3600",
+    "search_space.max_features.grid=[0.3]",  # a grid of four
+    "study=mine",
+)
+N_TRIALS = {"keras_hyperband": 10, "grid": 4, "keras_grid": 4, "halving_grid": 4}
+DRIVER_FAULTS = ("kill_driver",)
+MODEL_FAULTS = ("hang", "segfault", "memory_hog", "nan", "exception")
+OUTSIDE_FAULTS = ("kill_worker", "server_down_30s", "server_down", "database_locked", "disk_full")
+FAULTS = (*DRIVER_FAULTS, *OUTSIDE_FAULTS, *MODEL_FAULTS)
+REASONS = {
+    "hang": "timeout",
+    "segfault": "crashed",
+    "memory_hog": "out_of_memory",
+    "nan": "diverged",
+    "exception": "error",
+}
+COUNTS = ("lost", "repeated", "running", "missing", "doubled", "orphans", "unequal", "wrong")
+ORPHAN_SECONDS = 15.0
+DOWN_SECONDS = 30.0
+LOCKED_SECONDS = 40.0  # longer than MLflow itself would wait
+
+
+@dataclasses.dataclass
+class Audit:
+    """What went wrong in a study; all zero for a good one.
+
+    Args:
+        lost: finished trials that the record no longer has, or has with other values.
+        repeated: finished trials that were trained again.
+        running: runs left RUNNING.
+        missing, doubled: points of curves.
+        orphans: processes that outlived the driver.
+        unequal: trials that differ from those of the same study left alone, where the strategy is deterministic.
+        wrong: anything else, such as an exit code or a stop reason.
+    """
+
+    lost: int = 0
+    repeated: int = 0
+    running: int = 0
+    missing: int = 0
+    doubled: int = 0
+    orphans: int = 0
+    unequal: int = 0
+    wrong: int = 0
+    remarks: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, name: str, count: int, remark: object = "") -> None:
+        """Count something, with a remark where there is anything to count."""
+        setattr(self, name, getattr(self, name) + count)
+        if count and remark:
+            self.remarks.append(f"{name}: {remark}")
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, name) for name in COUNTS)
+
+
+class Process:
+    """One command of hpo, with whatever it starts."""
+
+    def __init__(self, folder: Path, *arguments: str, fault: str = "") -> None:
+        self.mark, self.folder = uuid.uuid4().hex, folder
+        environment = {**os.environ, "HPO_MARK": self.mark, "FAULT": fault, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+        self.log = folder / f"log-{self.mark[:6]}.txt"
+        command = [sys.executable, "-m", "hpo", *arguments]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=folder, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+
+    def wait(self, seconds: float = 600) -> int:
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -1
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def left(self) -> list[psutil.Process]:
+        """Processes that carry the mark, the driver itself not counted."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                alive = process.status() != psutil.STATUS_ZOMBIE and process.pid != self.process.pid
+                if alive and process.environ().get("HPO_MARK") == self.mark:
+                    found.append(process)
+        return found
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """Those that train."""
+        found = []
+        for process in self.left:
+            with contextlib.suppress(psutil.Error):
+                if "multiprocessing.spawn" in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+    def audit_orphans(self, audit: Audit) -> None:
+        until = time.monotonic() + ORPHAN_SECONDS
+        while (left := self.left) and time.monotonic() < until:
+            time.sleep(0.2)
+        names = []
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                names.append(" ".join(process.cmdline())[:80] or process.name())
+                process.kill()
+        audit.add("orphans", len(left), Counter(names))
+
+
+def overrides(strategy: str, n_trials: int | None = None) -> list[str]:
+    """The command line of a study."""
+    n = n_trials or N_TRIALS.get(strategy, 8)
+    return [f"strategy={strategy}", *STUDY, f"limits.n_trials={n}", *_OPTIONS]
+
+
+_OPTIONS = ["executor.threads_per_trial=1", "executor.trial_timeout_seconds=10", "executor.max_memory_bytes=900000000"]
+
+
+# What MLflow holds, read from its database.
+
+
+@dataclasses.dataclass
+class Stored:
+    """The runs of a study: tags, status, and points by (run, metric)."""
+
+    tags: dict[str, dict[str, str]]
+    status: dict[str, str]
+    points: dict[tuple[str, str], list[int]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Stored:
+        with contextlib.closing(sqlite3.connect(f"file:{folder}/hpo_runs/mlflow.db?mode=ro", uri=True)) as db:
+            tags: dict[str, dict[str, str]] = {}
+            for run, key, value in db.execute("select run_uuid, key, value from tags"):
+                tags.setdefault(run, {})[key] = value
+            status = dict(db.execute("select run_uuid, status from runs where lifecycle_stage = 'active'"))
+            points: dict[tuple[str, str], list[int]] = {}
+            for run, key, step in db.execute("select run_uuid, key, step from metrics"):
+                points.setdefault((run, key), []).append(step)
+        return cls({run: t for run, t in tags.items() if run in status}, status, points)
+
+    @property
+    def trials(self) -> dict[int, list[str]]:
+        """Runs by trial number, those that were begun anew in order."""
+        found: dict[int, list[str]] = {}
+        for run, tags in self.tags.items():
+            if tags.get("hpo.kind") == "trial":
+                found.setdefault(int(tags["hpo.trial"]), []).append(run)
+        for runs in found.values():
+            runs.sort(key=lambda run: int(self.tags[run].get("hpo.attempt", 0)))
+        return found
+
+    @property
+    def results(self) -> dict[int, tuple[str, str, str, str]]:
+        """What the finished trials came to: params, state, stop reason and the scores of the folds."""
+        found = {}
+        for number, runs in self.trials.items():
+            tags = self.tags[runs[-1]]
+            if tags["hpo.state"] in ("COMPLETE", "PRUNED", "FAIL"):
+                folds = [json.loads(v) for k, v in sorted(tags.items()) if k.removeprefix("hpo.fold_").isdigit()]
+                scores = json.dumps([(fold["score"], fold["outcome"]["epochs_run"]) for fold in folds])
+                found[number] = (tags["hpo.params"], tags["hpo.state"], tags["hpo.stop_reason"], scores)
+        return found
+
+
+def finished_in_outbox(folder: Path) -> set[int]:
+    """Numbers of the trials that a driver has said to be finished."""
+    found = set()
+    outbox = folder / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
+    for line in outbox.read_bytes().splitlines(keepends=True) if outbox.exists() else ():
+        if line.endswith(b"\n"):
+            key, kind, body = json.loads(line)
+            if key != "study" and kind == "end" and body["status"] in ("FINISHED", "FAILED"):
+                found.add(int(key.removeprefix("trial-").partition(".")[0]))
+    return found
+
+
+def audit_record(folder: Path, audit: Audit, known: set[int], n_trials: int) -> Stored:
+    """Count what is wrong with a study that has finished."""
+    stored = Stored.read(folder)
+    audit.add("running", sum(status == "RUNNING" for status in stored.status.values()), stored.status)
+    results = stored.results
+    audit.add("lost", len(known - results.keys()), known - results.keys())
+    audit.add("wrong", abs(n_trials - len(results)), f"{len(results)} finished trials of {n_trials}")
+    for number, runs in stored.trials.items():
+        finished = [run for run in runs if stored.tags[run]["hpo.state"] in ("COMPLETE", "PRUNED", "FAIL")]
+        audit.add("repeated", max(0, len(finished) - 1), f"trial {number}")
+        current = [run for run in runs if "hpo.superseded" not in stored.tags[run]]
+        audit.add("repeated", abs(len(current) - 1), f"trial {number} has {len(current)} runs that count")
+        if finished:
+            audit_points(stored, finished[-1], audit, f"trial {number}")
+    (study,) = [run for run, tags in stored.tags.items() if tags.get("hpo.kind") == "study"] or [""]
+    if not study:
+        audit.add("wrong", 1, "no study")
+        return stored
+    audit.add("wrong", int(stored.tags[study]["hpo.state"] != "finished"), stored.tags[study]["hpo.state"])
+    audit.add("wrong", int(not stored.tags[study].get("hpo.best_model_uri")), "no model")
+    audit.add("missing", int((study, "test_accuracy") not in stored.points), "no test score")
+    steps = Counter(stored.points.get((study, "n_complete"), []))
+    audit.add("missing", len(set(range(len(results))) - steps.keys()), f"progress {steps}")
+    audit.add("doubled", sum(n - 1 for n in steps.values()), f"progress {steps}")
+    return stored
+
+
+def audit_points(stored: Stored, run: str, audit: Audit, name: str) -> None:
+    """Every epoch of every fold, and the means over folds, are there once."""
+    tags = stored.tags[run]
+    folds = [json.loads(v) for k, v in tags.items() if k.removeprefix("hpo.fold_").isdigit()]
+    lengths = {fold["fold"]: fold["outcome"]["epochs_run"] for fold in folds}
+    wanted = {(f"fold_{fold}/val_loss", n) for fold, n in lengths.items()}
+    if lengths:
+        wanted |= {(metric, min(lengths.values())) for metric in ("loss", "accuracy", "val_loss", "val_accuracy")}
+    for metric, n in wanted:
+        steps = Counter(stored.points.get((run, metric), []))
+        audit.add("missing", len(set(range(n)) - steps.keys()), f"{name} {metric} {sorted(steps)} of {n}")
+        audit.add("doubled", sum(n - 1 for n in steps.values()), f"{name} {metric}")
+    for metric in ("epochs_run", "total_seconds", *(["objective"] if tags["hpo.state"] == "COMPLETE" else [])):
+        n = len(stored.points.get((run, metric), []))
+        audit.add("missing", int(n == 0), f"{name} {metric}")
+        audit.add("doubled", max(0, n - 1), f"{name} {metric}")
+
+
+# The faults.
+
+
+@dataclasses.dataclass
+class Reference:
+    """The study left alone: its results, and how long it ran from its first record to its end."""
+
+    results: dict[int, tuple[str, str, str, str]]
+    seconds: float
+    is_deterministic: bool
+
+
+def first_record(process: Process, kind: str = "start", key: str = "trial") -> float:
+    """Wait for a first record, and return the time."""
+    outbox = process.folder / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
+    while process.process.poll() is None:
+        if outbox.exists() and f'["{key}' in outbox.read_text(errors="replace"):
+            break
+        time.sleep(0.02)
+    return time.monotonic()
+
+
+def reference(strategy: str, fault: str, is_deterministic: bool, store: Path) -> Reference:
+    """Run a study that nothing happens to, but for what its model does."""
+    with workplace(store) as folder:
+        process = Process(folder, *overrides(strategy), fault=fault)
+        began = first_record(process)
+        code = process.wait()
+        if code != 0:
+            raise RuntimeError(f"{strategy}, left alone, ended with {code}:\n{process.log.read_text()[-3000:]}")
+        return Reference(Stored.read(folder).results, time.monotonic() - began, is_deterministic)
+
+
+@contextlib.contextmanager
+def workplace(store: Path) -> Iterator[Path]:
+    """A folder for one study, with an empty store."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    try:
+        (folder / "hpo_runs").mkdir()
+        shutil.copy(store, folder / "hpo_runs" / "mlflow.db")
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def finish(folder: Path, strategy: str, audit: Audit, *options: str, fault: str = "") -> None:
+    """Resume a study until it has ended, by its own command."""
+    for _ in range(3):
+        process = Process(folder, *overrides(strategy), *options, fault=fault)
+        code = process.wait()
+        process.audit_orphans(audit)
+        text = process.log.read_text(errors="replace")
+        if code == 0 or (code == 2 and "a study that is not finished" in text):
+            return
+        audit.add("wrong", int("Traceback" in text), text[-1500:])
+    audit.add("wrong", 1, f"it could not be resumed ({code}): {text[-1500:]}")
+
+
+def kill_driver(folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit) -> set[int]:
+    process = Process(folder, *overrides(strategy))
+    first_record(process)
+    time.sleep(moment * left_alone.seconds)
+    process.kill()
+    process.audit_orphans(audit)
+    known = finished_in_outbox(folder)
+    finish(folder, strategy, audit)
+    return known
+
+
+def kill_worker(folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit) -> set[int]:
+    process = Process(folder, *overrides(strategy))
+    first_record(process)
+    time.sleep(moment * left_alone.seconds * 0.5)
+    for worker in process.workers[:1]:
+        worker.kill()
+    audit.add("wrong", abs(process.wait()), process.log.read_text(errors="replace")[-1500:])
+    process.audit_orphans(audit)
+    return set()
+
+
+def model_fault(name: str) -> Callable[..., set[int]]:
+    def run(folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit) -> set[int]:
+        process = Process(folder, *overrides(strategy), fault=name)
+        audit.add("wrong", abs(process.wait()), process.log.read_text(errors="replace")[-1500:])
+        process.audit_orphans(audit)
+        results = Stored.read(folder).results.values()
+        failed = Counter(reason for _, state, reason, _ in results if state == "FAIL")
+        audit.add("wrong", int(failed[REASONS[name]] == 0 or len(failed) > 1), f"{name}: failed for {failed}")
+        return set()
+
+    return run
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """An MLflow server on the study's database: its address, and what starts and what kills it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running: list[subprocess.Popen[bytes]] = []
+    address = f"http://127.0.0.1:{port}"
+
+    def start() -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--backend-store-uri", f"sqlite:///{folder}/hpo_runs/mlflow.db", "--workers", "1"]
+        command += ["--artifacts-destination", str(folder / "artifacts")]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (folder / "server.log").open("a") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        running.append(process)
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+                opener.open(f"{address}/health", timeout=1).close()
+                return
+            time.sleep(0.3)
+        raise RuntimeError("the MLflow server did not start")
+
+    def stop() -> None:
+        while running:
+            process = running.pop()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    try:
+        start()
+        yield address, start, stop
+    finally:
+        stop()
+
+
+def server_fault(is_back: bool) -> Callable[..., set[int]]:
+    def run(folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit) -> set[int]:
+        with server(folder) as (address, start, stop):
+            process = Process(folder, *overrides(strategy), f"tracking.uri={address}")
+            first_record(process)
+            time.sleep(moment * left_alone.seconds)
+            stop()
+            if is_back:
+                time.sleep(DOWN_SECONDS)
+                start()
+            audit.add("wrong", abs(process.wait()), process.log.read_text(errors="replace")[-1500:])
+            process.audit_orphans(audit)
+            known = finished_in_outbox(folder)
+            if not is_back:
+                start()
+            sync = Process(folder, "sync", f"tracking.uri={address}")
+            audit.add("wrong", abs(sync.wait()), sync.log.read_text(errors="replace")[-1500:])
+            return known
+
+    return run
+
+
+def database_locked(folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit) -> set[int]:
+    process = Process(folder, *overrides(strategy))
+    first_record(process)
+    time.sleep(moment * left_alone.seconds)
+    with contextlib.closing(sqlite3.connect(folder / "hpo_runs" / "mlflow.db", timeout=60)) as db:
+        db.execute("begin exclusive")
+        time.sleep(LOCKED_SECONDS)
+        db.rollback()
+    audit.add("wrong", abs(process.wait()), process.log.read_text(errors="replace")[-1500:])
+    process.audit_orphans(audit)
+    known = finished_in_outbox(folder)
+    sync = Process(folder, "sync")
+    audit.add("wrong", abs(sync.wait()), sync.log.read_text(errors="replace")[-1500:])
+    return known
+
+
+def disk_full(folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit) -> set[int]:
+    """On a small file system of its own, for which this needs to be root."""
+    disk = folder / "hpo_runs"
+    store = (disk / "mlflow.db").read_bytes()
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
+    try:
+        (disk / "mlflow.db").write_bytes(store)
+        process = Process(folder, *overrides(strategy))
+        first_record(process)
+        time.sleep(moment * left_alone.seconds * 0.5)
+        ballast = disk / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        code = process.wait()
+        text = process.log.read_text(errors="replace")
+        audit.add("wrong", int("Traceback" in text), text[-2500:])
+        is_told = "disk" in text or "space" in text
+        audit.add("wrong", int(not (code == 0 or (code == 1 and is_told))), f"{code}: {text[-1500:]}")
+        process.audit_orphans(audit)
+        ballast.unlink()
+        known = finished_in_outbox(folder)
+        finish(folder, strategy, audit)
+        Process(folder, "sync").wait()
+        shutil.copytree(disk, folder / "kept")
+        return known
+    finally:
+        subprocess.run(["/bin/umount", "--lazy", str(disk)], check=True)
+        if (folder / "kept").exists():
+            shutil.copytree(folder / "kept", disk, dirs_exist_ok=True)
+
+
+RUN: dict[str, Callable[..., set[int]]] = {
+    "kill_driver": kill_driver,
+    "kill_worker": kill_worker,
+    "server_down_30s": server_fault(is_back=True),
+    "server_down": server_fault(is_back=False),
+    "database_locked": database_locked,
+    "disk_full": disk_full,
+    **{name: model_fault(name) for name in MODEL_FAULTS},
+}
+
+
+def one(strategy: str, fault: str, left_alone: Reference, moment: float, store: Path, keep: Path | None) -> Audit:
+    """One study with one fault."""
+    audit = Audit()
+    with workplace(store) as folder:
+        try:
+            known = RUN[fault](folder, strategy, left_alone, moment, audit)
+            n_trials = len(left_alone.results)
+            stored = audit_record(folder, audit, known, n_trials)
+            if left_alone.is_deterministic:
+                results = stored.results
+                different = [n for n in left_alone.results if results.get(n) != left_alone.results[n]]
+                shown = [(results.get(n), left_alone.results[n]) for n in different[:2]]
+                audit.add("unequal", len(different), f"trials {different}: {shown}")
+        except Exception as error:
+            audit.add("wrong", 1, f"{type(error).__name__}: {error}")
+        if audit.total and keep is not None:
+            shutil.copytree(folder, keep / f"{strategy}-{fault}-{moment:.3f}", dirs_exist_ok=True)
+    return audit
+
+
+def table(rows: dict[tuple[str, str], list[Audit]]) -> str:
+    """Markdown: a row a strategy and fault."""
+    lines = [f"| strategy | fault | studies | {' | '.join(COUNTS)} |", "| --- " * (3 + len(COUNTS)) + "|"]
+    for (strategy, fault), audits in rows.items():
+        sums = [sum(getattr(audit, name) for audit in audits) for name in COUNTS]
+        lines.append(f"| {strategy} | {fault} | {len(audits)} | {' | '.join(map(str, sums))} |")
+    return "\n".join(lines)
+
+
+def prepared_store() -> Path:
+    """An empty, migrated MLflow database."""
+    from hpo import tracking
+
+    folder = Path(tempfile.mkdtemp(prefix="faults-store-"))
+    tracking.open_store(f"sqlite:///{folder}/mlflow.db", "prepared", folder)
+    return folder / "mlflow.db"
+
+
+def deterministic(strategies: Sequence[str]) -> dict[str, bool]:
+    """Which strategies propose the same again, as ``python -m hpo strategies`` says."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "hpo", "strategies", "--markdown"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.splitlines()
+    column = [cell.strip() for cell in listed[0].split("|")].index("same again")
+    cells = {line.split("|")[1].strip(" `"): line.split("|")[column].strip() for line in listed[2:]}
+    return {name: cells[name] == "yes" for name in strategies}
+
+
+def run(strategies: Sequence[str], faults: Sequence[str], repeats: int, jobs: int, seed: int, keep: Path | None) -> int:
+    """Run everything, print the table, and return how much went wrong."""
+    store, rng = prepared_store(), random.Random(seed)  # noqa: S311 no secret
+    is_deterministic = deterministic(strategies)
+    rows: dict[tuple[str, str], list[Audit]] = {}
+    cache: dict[tuple[str, str], Reference] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        todo = [(s, f, rng.random()) for s in strategies for f in faults for _ in range(repeats)]
+        alone = {(s, f if f in MODEL_FAULTS else "") for s, f, _ in todo}
+        made = {key: pool.submit(reference, *key, is_deterministic[key[0]], store) for key in sorted(alone)}
+        cache = {key: future.result() for key, future in made.items()}
+        futures = [
+            pool.submit(one, s, f, cache[s, f if f in MODEL_FAULTS else ""], moment, store, keep)
+            for s, f, moment in todo
+        ]
+        for (strategy, fault, moment), future in zip(todo, futures, strict=True):
+            audit: Any = future.result()
+            rows.setdefault((strategy, fault), []).append(audit)
+            print(
+                f"{strategy:16} {fault:16} at {moment:.2f}: {'good' if not audit.total else audit.remarks}", flush=True
+            )
+    print()
+    print(table(rows))
+    return sum(audit.total for audits in rows.values() for audit in audits)
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--strategies", default=",".join(configs.options("strategy")))
+    parser.add_argument("--faults", default=",".join(FAULTS))
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for the studies that went wrong")
+    parsed = parser.parse_args()
+    strategies, faults = parsed.strategies.split(","), parsed.faults.split(",")
+    return min(1, run(strategies, faults, parsed.repeats, parsed.jobs, parsed.seed, parsed.keep))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

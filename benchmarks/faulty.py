@@ -1,0 +1,71 @@
+"""A random forest that goes wrong for some params, in the way that ``FAULT`` in the environment names.
+
+Which params those are follows from the params alone, so that an interrupted study meets the same faults again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import time
+from typing import Any
+
+from hpo.models.base import Control, FitLog, FittedModel, FoldData
+from hpo.models.sklearn_model import SklearnModel
+from hpo.trial import Decision, FitPlan, Params, StopReason, canonical, derive_seed
+
+ONE_IN = 3
+
+
+def is_faulty(params: Params) -> bool:
+    """Whether a trial with these params goes wrong."""
+    return derive_seed("fault", canonical(params)) % ONE_IN == 0
+
+
+class FaultyForest(SklearnModel):
+    """See the module."""
+
+    def fit(
+        self, params: Params, spec: Any, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        fault = os.environ.get("FAULT", "")
+        if fault and is_faulty(params) and not data.is_refit:
+            control = _Breaking(control, fault, log)
+        return super().fit(params, spec, data, plan, log, control)
+
+
+class _Breaking:
+    """Goes wrong after the second epoch."""
+
+    def __init__(self, control: Control, fault: str, log: FitLog) -> None:
+        self._control, self._fault, self._log = control, fault, log
+
+    def poll(self) -> Decision:
+        return self._control.poll()
+
+    def on_epoch(self, epoch: int, logs: Any) -> Decision:
+        decision = self._control.on_epoch(epoch, logs)
+        if epoch == 1:
+            break_down(self._fault, self._log)
+        return decision
+
+
+def break_down(fault: str, log: FitLog) -> None:
+    """Do what ``fault`` says."""
+    match fault:
+        case "hang":
+            while True:
+                time.sleep(60)
+        case "segfault":
+            ctypes.string_at(0)
+        case "memory_hog":
+            hoard = []
+            while True:
+                hoard.append(bytearray(50_000_000))
+                time.sleep(0.01)
+        case "nan":
+            log.stop_reason, log.problem = StopReason.DIVERGED, "loss is not finite"
+            log.history["loss"][-1] = math.nan
+        case "exception":
+            raise ValueError("this fault was asked for")

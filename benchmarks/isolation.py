@@ -1,0 +1,154 @@
+"""What worker processes cost a trial, and what memory they and the driver take over many trials.
+
+::
+
+    python -m benchmarks.isolation            a null model, 1,000 trials inline and in a worker, in the same run
+    python -m benchmarks.isolation --memory   200 trials of a small CNN on digits: memory of driver and worker by trial
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from hpo.datasets.base import Dataset, DataSpec
+from hpo.evaluation import Evaluator, FoldTask
+from hpo.executors.base import Executor
+from hpo.executors.inline import InlineExecutor
+from hpo.executors.local import LocalExecutor
+from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
+from hpo.resampling import Holdout
+from hpo.trial import Decision, EarlyStopping, FitPlan, Objective, Params, ParamValue
+
+ROOT = Path(__file__).resolve().parent.parent
+N_TRIALS = 1000
+CNN = (
+    "model=mnist_cnn",
+    "dataset=digits",
+    "max_epochs=2",
+    "strategy=optuna_random",
+    "strategy/pruner=none",
+    "search_space.filters={low: 2, high: 4, step: 2, grid: null}",
+    "search_space.dense_units={low: 8, high: 16, step: 8, grid: null}",
+    "limits.timeout_seconds=null",
+    "executor.threads_per_trial=1",
+    "study=memory",
+)
+
+
+class NullModel(Model):
+    """Reports one epoch and computes nothing."""
+
+    weights_suffix = ".none"
+
+    @property
+    def tunables(self) -> dict[str, ParamValue]:
+        return {"x": 0.0}
+
+    def metrics(self, spec: DataSpec) -> tuple[str, ...]:
+        return ("loss", "val_loss")
+
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        log.history = {"loss": [1.0], "val_loss": [1.0]}
+        log.epochs_run, log.best_epoch, log.best_value = 1, 0, 1.0
+        control.on_epoch(0, {"loss": 1.0, "val_loss": 1.0})
+        return None  # type: ignore[return-value]
+
+    def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
+        raise NotImplementedError
+
+
+class Patient:
+    """A control that lets everything go on."""
+
+    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+        return Decision.CONTINUE
+
+    def poll(self) -> Decision:
+        return Decision.CONTINUE
+
+
+def milliseconds(executor: Executor, folder: Path) -> float:
+    """Median of a trial."""
+    x = np.zeros((100, 4), "float32")
+    dataset = Dataset("null", x, np.arange(100) % 2, x[:10], np.arange(10) % 2, "made")
+    evaluator = Evaluator(NullModel(), dataset, Holdout(0.2), Objective.of("val_loss"), EarlyStopping(), 0)
+    executor.start(evaluator, folder)
+    taken = []
+    for number in range(N_TRIALS):
+        began = time.perf_counter()
+        executor.run(FoldTask({"x": float(number)}, 0, 1), Patient())
+        taken.append(1000 * (time.perf_counter() - began))
+    executor.stop()
+    return statistics.median(taken)
+
+
+def isolation() -> None:
+    """Print what a worker costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        inline = milliseconds(InlineExecutor(1), Path(folder))
+        local = milliseconds(LocalExecutor(threads_per_trial=1), Path(folder))
+    more = local - inline
+    print(f"median of {N_TRIALS} null trials: {inline:.3f} ms inline, {local:.3f} ms in a worker, {more:.3f} more")
+
+
+def memory(n_trials: int) -> None:
+    """Print memory by trial, and the driver's slope after the first fifth."""
+    rows: list[tuple[int, float, float, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "hpo", *CNN, f"limits.n_trials={n_trials}"]
+        log = Path(folder) / "log"
+        with log.open("w") as out:
+            process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, env={**os.environ})
+        driver = psutil.Process(process.pid)
+        workers: set[int] = set()
+        while process.poll() is None:
+            time.sleep(0.5)
+            done = log.read_text(errors="replace").count("\ntrial ") - 1  # the first such line is about all trials
+            try:
+                own = [w for w in driver.children() if "spawn_main" in " ".join(w.cmdline())]
+                workers |= {w.pid for w in own}
+                taken = max((w.memory_info().rss for w in own), default=0)
+                rows.append((done, driver.memory_info().rss / 1e6, taken / 1e6, len(workers)))
+            except psutil.Error:
+                continue
+        if process.returncode:
+            print(log.read_text()[-2000:])
+    last: dict[int, Any] = {done: row for done, *row in rows}
+    shown = [done for done in last if done % max(1, n_trials // 10) == 0]
+    print("| trials | driver, MB | worker, MB | workers so far |\n| --- | --- | --- | --- |")
+    for done in shown:
+        print(f"| {done} | {last[done][0]:.0f} | {last[done][1]:.0f} | {last[done][2]} |")
+    warm = [(done, row[0]) for done, row in last.items() if n_trials // 5 <= done < n_trials]
+    slope = float(np.polyfit(*zip(*warm, strict=True), 1)[0])
+    most = max(row[2] for row in rows)
+    print(f"\ndriver: {slope:.3f} MB a trial after the first {n_trials // 5}; worker: at most {most:.0f} MB")
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--trials", type=int, default=200)
+    parsed = parser.parse_args()
+    if parsed.memory:
+        memory(parsed.trials)
+    else:
+        isolation()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""Everything that a report says, as numbers: made once from a group of studies, shown in several forms."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from hpo.compare.curves import (
+    AXES,
+    Band,
+    Incumbent,
+    area,
+    band,
+    common_end,
+    common_start,
+    incumbent,
+    target_of,
+)
+from hpo.compare.statistics import Difference, Verdict, alpha_of_look, compare_pairs
+from hpo.compare.stopping import Ledger, ledger
+from hpo.compare.studies import ComparedStudy, Group
+from hpo.errors import ConfigError
+from hpo.trial import EarlyStopping, Objective
+
+ALPHA = 0.05
+# The smallest difference that matters where the user says nothing: a point of a share, else a share of the level.
+DEFAULT_EFFECT = 0.01
+SHARES = ("accuracy", "auc", "precision", "recall", "f1", "top_k", "r2")
+RELATIVE_EFFECT = 0.05
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the factor; lists are by seed, in the order of :attr:`Comparison.seeds`.
+
+    Args:
+        test: test scores of the winners.
+        validation: their validation scores.
+        over_tuning: how much better the validation score is than the test score, with the sign that makes it positive.
+        n_trials, epochs, seconds: what the search has spent.
+        states: state → trials, over all seeds.
+        fits: fit verdict → COMPLETE trials, over all seeds.
+        reached: axis → where the target was reached; None where it was not.
+        areas: axis → mean of the best value so far up to the end that all studies share.
+        stopping: the early-stopping ledger over all seeds.
+    """
+
+    name: str
+    test: tuple[float, ...]
+    validation: tuple[float, ...]
+    over_tuning: tuple[float, ...]
+    n_trials: tuple[int, ...]
+    epochs: tuple[int, ...]
+    seconds: tuple[float, ...]
+    states: Mapping[str, int]
+    fits: Mapping[str, int]
+    reached: Mapping[str, tuple[float | None, ...]]
+    areas: Mapping[str, tuple[float, ...]]
+    stopping: Ledger
+
+    @property
+    def mean(self) -> float:
+        """Of the test scores."""
+        return statistics.fmean(self.test)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user decides about a comparison before its results are known.
+
+    Args:
+        min_effect: the smallest difference that matters, in units of the metric; None takes a default by metric.
+        max_seeds: the most seeds that will be run; None means that there will be no further look.
+        alpha: the error that all looks and pairs together may spend.
+    """
+
+    min_effect: float | None = None
+    max_seeds: int | None = None
+    alpha: float = ALPHA
+
+    def __post_init__(self) -> None:
+        if self.min_effect is not None and not (math.isfinite(self.min_effect) and self.min_effect > 0):
+            raise ConfigError(
+                "min_effect", self.min_effect, "a number above 0, in units of the metric", "min_effect=0.01"
+            )
+        if not 0 < self.alpha < 1:
+            raise ConfigError("alpha", self.alpha, "a number between 0 and 1", "alpha=0.05")
+        if self.max_seeds is not None and self.max_seeds < 2:
+            raise ConfigError("max_seeds", self.max_seeds, "a whole number of at least 2", "max_seeds=10")
+
+
+class Comparison:
+    """A group of studies, compared.
+
+    Args:
+        looks: numbers of seeds at which these studies have been compared before.
+        test_scorings: data digest → how often its test split has been scored, by all studies of the experiment.
+
+    Raises:
+        ConfigError: when there are more seeds than were declared.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        settings: Settings,
+        looks: Sequence[int] = (),
+        test_scorings: Mapping[str, int] | None = None,
+    ) -> None:
+        self.group, self.settings, self.looks = group, settings, tuple(sorted(set(looks)))
+        self.test_scorings = dict(test_scorings or {})
+        self.seeds = group.seeds
+        n, most = len(self.seeds), settings.max_seeds
+        if most is not None and n > most:
+            raise ConfigError("max_seeds", most, f"at least the {n} seeds that there are", f"max_seeds={n}")
+        self.max_seeds = most or max([n, *self.looks])
+        self.alpha = alpha_of_look(settings.alpha, self.max_seeds, n, self.looks)
+
+    @property
+    def by(self) -> str:
+        """The factor."""
+        return self.group.by
+
+    @property
+    def objective(self) -> Objective:
+        """Of all studies."""
+        return self.group.any.objective
+
+    @property
+    def metric(self) -> str:
+        """The objective's metric as it is called on the test split."""
+        return self.objective.metric.removeprefix("val_")
+
+    @property
+    def maximize(self) -> bool:
+        """Whether more is better."""
+        return self.objective.direction == "maximize"
+
+    @property
+    def is_default_effect(self) -> bool:
+        """Whether ``min_effect`` is ours, and not the user's."""
+        return self.settings.min_effect is None
+
+    @cached_property
+    def min_effect(self) -> float:
+        """The smallest difference that matters."""
+        if self.settings.min_effect is not None:
+            return self.settings.min_effect
+        if any(share in self.metric for share in SHARES):
+            return DEFAULT_EFFECT
+        return RELATIVE_EFFECT * abs(
+            statistics.fmean(score for scores in self.scores.values() for score in scores.values())
+        )
+
+    @cached_property
+    def scores(self) -> dict[str, dict[int, float]]:
+        """Test scores: level → seed → score, of the seeds that all levels have."""
+        return {
+            level: {seed: by_seed[seed].test_score or 0.0 for seed in self.seeds}
+            for level, by_seed in self.group.studies.items()
+        }
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """Of every pair of levels: the primary endpoint."""
+        return compare_pairs(self.scores, self.maximize, self.min_effect, self.alpha)
+
+    @cached_property
+    def incumbents(self) -> dict[str, dict[str, list[Incumbent]]]:
+        """Axis → level → the best validation value so far, by seed."""
+        return {
+            axis: {
+                level: [incumbent(by_seed[seed].trials, axis, self.maximize) for seed in self.seeds]
+                for level, by_seed in self.group.studies.items()
+            }
+            for axis in self.axes
+        }
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """On which budgets are compared: seconds only where all studies ran on the same kind of machine."""
+        machines = {study.record.tags.get("hpo.hardware") for study in self.group.all}
+        return AXES if len(machines) == 1 else AXES[:-1]
+
+    def range_of(self, axis: str) -> tuple[float, float]:
+        """From where all studies have a value, to where the first one ends."""
+        every = [each for found in self.incumbents[axis].values() for each in found]
+        start, end = common_start(every), common_end(every)
+        return start, max(start, end)
+
+    def bands(self, axis: str) -> dict[str, Band]:
+        """Level → mean and interval of the best value so far."""
+        return {level: band(found, *self.range_of(axis)) for level, found in self.incumbents[axis].items()}
+
+    @cached_property
+    def target(self) -> float:
+        """The validation value that the time to target is taken for."""
+        finals = {
+            level: [float(each.values[-1]) for each in found if len(each.values)]
+            for level, found in self.incumbents["trials"].items()
+        }
+        return target_of(finals, self.maximize)
+
+    @cached_property
+    def levels(self) -> list[Level]:
+        """Best mean test score first."""
+        made = [self._level(level) for level in self.group.studies]
+        return sorted(made, key=lambda level: -level.mean if self.maximize else level.mean)
+
+    def _level(self, name: str) -> Level:
+        studies = [self.group.studies[name][seed] for seed in self.seeds]
+        best = [_best_validation(study, self.maximize) for study in studies]
+        test, sign = list(self.scores[name].values()), 1 if self.maximize else -1
+        states: dict[str, int] = {}
+        fits: dict[str, int] = {}
+        for study in studies:
+            for counted, column in ((states, "state"), (fits, "fit")):
+                for value, count in study.trials[column].dropna().value_counts().items():
+                    counted[str(value)] = counted.get(str(value), 0) + int(count)
+        return Level(
+            name=name,
+            test=tuple(test),
+            validation=tuple(best),
+            over_tuning=tuple(sign * (b - t) for b, t in zip(best, test, strict=True)),
+            n_trials=tuple(int(study.trials["ended_order"].notna().sum()) for study in studies),
+            epochs=tuple(int(study.trials["epochs_run"].sum()) for study in studies),
+            seconds=tuple(float(study.record.metrics.get("search_seconds", math.nan)) for study in studies),
+            states=states,
+            fits=fits,
+            reached={
+                axis: tuple(e.reaches(self.target, self.maximize) for e in self.incumbents[axis][name])
+                for axis in self.axes
+            },
+            areas={
+                axis: tuple(area(e, *self.range_of(axis)) for e in self.incumbents[axis][name]) for axis in self.axes
+            },
+            stopping=_ledger(studies),
+        )
+
+    def area_differences(self, axis: str) -> list[Difference]:
+        """Of every pair: how much better the best value so far is on the mean; described, not judged."""
+        areas = {level.name: dict(zip(self.seeds, level.areas[axis], strict=True)) for level in self.levels}
+        return compare_pairs(areas, self.maximize, self.min_effect, ALPHA)
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a sentence or two."""
+        best, *others = self.levels
+        judged = {frozenset((d.first, d.second)): d for d in self.differences}
+        against = [(other.name, judged[frozenset((best.name, other.name))]) for other in others]
+        is_reversed = {other: d.first != best.name for other, d in against}
+        beaten = [o for o, d in against if d.verdict is (Verdict.WORSE if is_reversed[o] else Verdict.BETTER)]
+        equal = [o for o, d in against if d.verdict is Verdict.EQUIVALENT]
+        unresolved = [(o, d) for o, d in against if o not in beaten and o not in equal]
+        parts = []
+        if beaten:
+            parts.append(f"{best.name} is better than {_and(beaten)}")
+        if equal:
+            subject = "it" if parts else best.name
+            parts.append(f"{subject} is equivalent to {_and(equal)} within {self.min_effect:.3g}")
+        said = " and ".join(parts)
+        if unresolved:
+            more = max(d.n_more or 1 for _, d in unresolved)
+            names = _and([o for o, _ in unresolved])
+            lead = f"{best.name} has the best mean, but whether it is better than {names} is unresolved"
+            if parts:
+                lead = f"against {names} it is unresolved"
+            settle = f"about {more} more seed{'s' * (more > 1)} would settle it"
+            left = self.max_seeds - len(self.seeds)
+            if self.settings.max_seeds is not None and more > left:
+                settle += f", of which max_seeds={self.max_seeds} allows {left}"
+            said = f"{said}; {lead}: {settle}" if said else f"{lead}: {settle}"
+        return f"{said[0].upper()}{said[1:]}." if said else "Nothing can be said."
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _best_validation(study: ComparedStudy, maximize: bool) -> float:
+    values = study.trials["objective"].dropna()
+    return float(values.max() if maximize else values.min())
+
+
+def _ledger(studies: Sequence[ComparedStudy]) -> Ledger:
+    """Of several studies together, with what shorter patiences would have changed in each of them."""
+    each = [ledger(s.trials, s.folds, s.epochs, early_stopping_of(s), s.objective) for s in studies]
+    reasons: dict[str, int] = {}
+    for one in each:
+        for reason, count in one.stop_reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    return Ledger(
+        n_trials=sum(one.n_trials for one in each),
+        epochs_run=sum(one.epochs_run for one in each),
+        epochs_allowed=sum(one.epochs_allowed for one in each),
+        epochs_saved=sum(one.epochs_saved for one in each),
+        stop_reasons=reasons,
+        shorter=(),
+    )
+
+
+def early_stopping_of(study: ComparedStudy) -> EarlyStopping:
+    """As the study was configured."""
+    prefix = "early_stopping."
+    given = {key.removeprefix(prefix): value for key, value in study.identity.items() if key.startswith(prefix)}
+    return EarlyStopping(**given)

@@ -1,0 +1,49 @@
+"""Finished studies of an experiment, with their tables, from any MLflow store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpo import tracking
+from hpo.compare.studies import TABLES, ComparedStudy, LeftOut, from_record, from_tables, unfinished
+from hpo.tracking import StudyRecord
+
+
+def load(client: Any, records: Sequence[StudyRecord], folder: Path) -> tuple[list[ComparedStudy], list[LeftOut]]:
+    """The finished ones among ``records``, and why the others are left out.
+
+    Args:
+        folder: where their tables are kept while they are looked at.
+    """
+    studies, left_out = [], []
+    for record in records:
+        reason = unfinished(record)
+        if reason is not None:
+            left_out.append(reason)
+            continue
+        study = read(client, record, folder)
+        if study is None:
+            left_out.append(LeftOut(record.name, "its record has no fingerprint.json"))
+        else:
+            studies.append(study)
+    return studies, left_out
+
+
+def read(client: Any, record: StudyRecord, folder: Path) -> ComparedStudy | None:
+    """One study, finished or not; None where its record does not say what defines it."""
+    here = folder / record.run_id
+    here.mkdir(parents=True, exist_ok=True)
+    path = tracking.download(client, record.run_id, "fingerprint.json", here)
+    if path is None:
+        return None
+    identity = json.loads(path.read_text(encoding="utf-8"))
+    tables = tracking.download(client, record.run_id, "tables", here)
+    if tables is not None and all((tables / f"{name}.parquet").exists() for name in TABLES):
+        return from_tables(record, identity, tables)
+    n_folds = int(record.tags["hpo.n_folds"])
+    metric = record.tags["hpo.objective"].split(" ", 1)[1]
+    metrics = list(dict.fromkeys([metric, "loss", "val_loss", metric.removeprefix("val_")]))
+    return from_record(record, identity, tracking.load_from_mlflow(client, record, metrics, n_folds))

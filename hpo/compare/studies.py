@@ -1,0 +1,281 @@
+"""Which studies of an experiment can be compared: alike in everything but the factor and the seed.
+
+What is read is data: tables, tags and the recorded identity of a study. Nothing is instantiated or unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hpo.errors import ConfigError
+from hpo.tables import epoch_rows, fold_rows, trial_rows
+from hpo.tracking import RecordedStudy, StudyRecord
+from hpo.trial import Objective
+
+# Tags that name the option of a group.
+GROUP_TAGS = ("strategy", "model", "dataset", "resampling")
+# What a factor brings with it: keys of the identity that may differ where it does.
+_IMPLIED = {
+    "strategy": ("strategy",),
+    "model": ("model", "search_space"),
+    "resampling": ("resampling",),
+    "dataset": ("dataset", "data_digest"),
+}
+# Libraries whose versions matter whatever the strategy is.
+_VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn")
+TABLES = ("trials", "folds", "epochs")
+
+
+@dataclass(frozen=True)
+class ComparedStudy:
+    """A finished study as it is compared.
+
+    Args:
+        identity: everything that defines it, flattened to dotted keys; see :attr:`hpo.study.Study.identity`.
+        tables: makes the tables ``trials``, ``folds`` and ``epochs``, see :mod:`hpo.tables`.
+    """
+
+    record: StudyRecord
+    identity: Mapping[str, Any]
+    _load: Any = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def seed(self) -> int:
+        return int(self.record.tags["hpo.seed"])
+
+    @property
+    def objective(self) -> Objective:
+        direction, metric = self.record.tags["hpo.objective"].split(" ", 1)
+        others = {
+            key.removeprefix("hpo.objective."): way
+            for key, way in self.record.tags.items()
+            if key.startswith("hpo.objective.")
+        }
+        return Objective(metric, direction, str(self.identity.get("objective.epoch", "best")), others)
+
+    @property
+    def test_score(self) -> float | None:
+        """The objective's metric on the test split, by the study's winner."""
+        return self.record.metrics.get(f"test_{self.objective.metric.removeprefix('val_')}")
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial."""
+        table: pd.DataFrame = self._load("trials")
+        return table
+
+    @cached_property
+    def folds(self) -> pd.DataFrame:
+        """A row a fold of a trial."""
+        table: pd.DataFrame = self._load("folds")
+        return table
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """A row an epoch of a fold."""
+        table: pd.DataFrame = self._load("epochs")
+        return table
+
+    def level(self, by: str) -> str:
+        """The study's level of a factor: the option of a group, or the value of a config key."""
+        if by in GROUP_TAGS:
+            return self.record.tags[f"hpo.{by}"]
+        choices = json.loads(self.record.tags.get("hpo.choices", "{}"))
+        if by in choices:
+            return str(choices[by])
+        value = self.identity.get(by, "absent")
+        return value if isinstance(value, str) else json.dumps(value)
+
+
+def from_tables(record: StudyRecord, identity: Mapping[str, Any], folder: Path) -> ComparedStudy:
+    """A study whose tables were recorded."""
+    return ComparedStudy(record, flat(identity), lambda name: pd.read_parquet(folder / f"{name}.parquet"))
+
+
+def from_record(record: StudyRecord, identity: Mapping[str, Any], recorded: RecordedStudy) -> ComparedStudy:
+    """A study of which only the runs of its trials are there."""
+    trials = [each.trial for each in recorded.trials]
+
+    def load(name: str) -> pd.DataFrame:
+        if name == "trials":
+            return pd.DataFrame(trial_rows(trials, study.objective, {}))
+        return pd.DataFrame(fold_rows(trials) if name == "folds" else epoch_rows(trials))
+
+    study = ComparedStudy(record, flat(identity), load)
+    return study
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value} if prefix else {}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A study that is not compared, and why; ``fix`` is a command where one would help."""
+
+    name: str
+    reason: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Studies that differ in one factor and the seed: level → seed → study."""
+
+    by: str
+    studies: Mapping[str, Mapping[int, ComparedStudy]]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that every level has."""
+        return sorted(set.intersection(*(set(by_seed) for by_seed in self.studies.values())))
+
+    @property
+    def all(self) -> list[ComparedStudy]:
+        """Every study that is compared."""
+        return [study for by_seed in self.studies.values() for study in by_seed.values()]
+
+    @property
+    def any(self) -> ComparedStudy:
+        """One of them, for what they all share."""
+        return self.all[0]
+
+
+def group(studies: Sequence[ComparedStudy], by: str, left_out: Sequence[LeftOut] = ()) -> Group:
+    """The largest set of studies that may be compared.
+
+    Args:
+        studies: finished ones, newest first.
+        by: the factor: ``strategy``, ``model``, ``dataset``, ``resampling`` or a config key.
+        left_out: those that are left out already.
+
+    Raises:
+        ConfigError: saying what is missing, when there are not two levels with two common seeds.
+    """
+    excluded = list(left_out)
+    kept: dict[tuple[str, int, str], ComparedStudy] = {}
+    for study in studies:
+        place = (study.level(by), study.seed, _key(study, by))
+        if place in kept:
+            excluded.append(LeftOut(study.name, f"{kept[place].name} is newer and has the same {by} and seed"))
+        else:
+            kept[place] = study
+    sizes = Counter(key for _, _, key in kept)
+    levels_of = {key: {level for level, _, other in kept if other == key} for key in sizes}
+    if not sizes:
+        raise _nothing(by, excluded)
+    chosen = max(sizes, key=lambda key: (len(levels_of[key]) > 1, sizes[key]))
+    inside = [study for (_, _, key), study in kept.items() if key == chosen]
+    for (_, _, key), study in kept.items():
+        if key != chosen:
+            excluded.append(LeftOut(study.name, f"it differs in {_differs(study, inside[0], by)}"))
+    found: dict[str, dict[int, ComparedStudy]] = {}
+    for study in inside:
+        found.setdefault(study.level(by), {})[study.seed] = study
+    _drop_other_folds(found, by, excluded)
+    levels = {level: dict(sorted(by_seed.items())) for level, by_seed in sorted(found.items()) if by_seed}
+    made = Group(by, levels, tuple(excluded))
+    if len(levels) < 2:
+        raise _one_level(made)
+    if len(made.seeds) < 2:
+        raise _few_seeds(made)
+    return made
+
+
+def _ignored(by: str) -> tuple[str, ...]:
+    head = by.partition(".")[0]
+    implied = _IMPLIED.get(by, (by.replace("/", "."),))
+    data = ("data_digest",) if head == "dataset" else ()
+    return ("seed", "folds_digest", "versions", *implied, *data)
+
+
+def _comparable(study: ComparedStudy, by: str) -> dict[str, Any]:
+    """What has to be equal within a group."""
+    ignored = _ignored(by)
+    kept = {k: v for k, v in study.identity.items() if not any(k == i or k.startswith(f"{i}.") for i in ignored)}
+    kept |= {f"versions.{name}": study.identity.get(f"versions.{name}") for name in _VERSIONS}
+    limits = ("n_trials", "timeout_seconds", "max_epochs_total")
+    return kept | {f"limits.{name}": study.record.tags.get(f"hpo.limits.{name}") for name in limits}
+
+
+def _key(study: ComparedStudy, by: str) -> str:
+    return json.dumps(_comparable(study, by), sort_keys=True, default=str)
+
+
+def _differs(study: ComparedStudy, other: ComparedStudy, by: str) -> str:
+    mine, theirs = _comparable(study, by), _comparable(other, by)
+    keys = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
+    shown = [f"{key} ({mine.get(key)}, not {theirs.get(key)})" for key in keys[:3]]
+    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _drop_other_folds(found: dict[str, dict[int, ComparedStudy]], by: str, excluded: list[LeftOut]) -> None:
+    """Studies of one seed share their folds, unless the factor is what makes them."""
+    if by.partition(".")[0] in ("resampling", "dataset"):
+        return
+    for seed in {seed for by_seed in found.values() for seed in by_seed}:
+        digests = Counter(s[seed].record.tags["hpo.folds_digest"] for s in found.values() if seed in s)
+        common = digests.most_common(1)[0][0]
+        for by_seed in found.values():
+            has_others = seed in by_seed and by_seed[seed].record.tags["hpo.folds_digest"] != common
+            others = [by_seed.pop(seed)] if has_others else []
+            excluded.extend(LeftOut(study.name, "its folds are others, with the same seed") for study in others)
+
+
+def _nothing(by: str, excluded: Sequence[LeftOut]) -> ConfigError:
+    return ConfigError("compare", "no finished study", f"finished studies that differ in {by}{_list(excluded)}", _RUN)
+
+
+_RUN = "python -m hpo compare 'strategies=[random,optuna]' seeds=5 … runs what is missing"
+
+
+def _one_level(made: Group) -> ConfigError:
+    level = next(iter(made.studies), "none")
+    expected = f"at least two levels of {made.by}; all comparable studies have {level}{_list(made.left_out)}"
+    return ConfigError("compare", f"{len(made.all)} studies", expected, _RUN)
+
+
+def _few_seeds(made: Group) -> ConfigError:
+    have = "; ".join(f"{level}: {', '.join(map(str, by_seed)) or 'none'}" for level, by_seed in made.studies.items())
+    expected = f"at least two seeds that every level has (seeds there are: {have}){_list(made.left_out)}"
+    return ConfigError("compare", f"{len(made.all)} studies", expected, _RUN)
+
+
+def _list(excluded: Sequence[LeftOut]) -> str:
+    return "".join(f"\n    left out: {each.name}: {each.reason}" for each in list(excluded)[:10])
+
+
+def unfinished(record: StudyRecord) -> LeftOut | None:
+    """Why a study cannot be compared yet, if that is so."""
+    if record.state != "finished":
+        return LeftOut(record.name, f"it is {record.state}", f"python -m hpo resume {record.name}")
+    if not any(name.startswith("test_") for name in record.metrics):
+        return LeftOut(record.name, "its winner was not tested", f"python -m hpo resume {record.name}")
+    return None
+
+
+def each_test_split(records: Sequence[StudyRecord]) -> Iterator[tuple[str, int]]:
+    """How often the test split of each dataset has been scored, by data digest, over all studies given."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts[record.tags.get("hpo.data_digest", "unknown")] += int(record.tags.get("hpo.n_tests", 0))
+    yield from sorted(counts.items())

@@ -1,0 +1,158 @@
+"""A comparison in the terminal and as Markdown for a pull request."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hpo.compare.comparison import Comparison, Level
+from hpo.compare.statistics import Difference
+
+Rows = tuple[list[str], list[list[str]]]
+"""Headings, and cells by row."""
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number as people read it; ``-`` for none."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def interval(difference: Difference) -> str:
+    """``0.0041 to 0.0123``, or why there is none."""
+    if not math.isfinite(difference.low):
+        return "all differences are equal"
+    return f"{difference.low:+.4f} to {difference.high:+.4f}"
+
+
+def setting(comparison: Comparison) -> str:
+    """What was compared, in a sentence."""
+    study, n = comparison.group.any, len(comparison.seeds)
+    tags = study.record.tags
+    shared = [f"{tags[f'hpo.{key}']}" for key in ("model", "dataset", "resampling") if key != comparison.by]
+    budget = tags.get("hpo.limits.n_trials", "None")
+    trials = f", {budget} trials each" if budget != "None" else ""
+    return f"{comparison.by} on {', '.join(shared)}{trials}, {n} seeds ({', '.join(map(str, comparison.seeds))})"
+
+
+def levels_table(comparison: Comparison) -> Rows:
+    """A row a level, the best mean test score first."""
+    axis = "trials"
+    headings = [
+        comparison.by, f"test {comparison.metric}", "± sd", f"best {comparison.objective.metric}", "over-tuning",
+        f"{axis} to {comparison.target:.4g}", "trials", "epochs", "seconds", "epochs saved", "failed",
+    ]  # fmt: skip
+    return headings, [_level_cells(level, axis) for level in comparison.levels]
+
+
+def _level_cells(level: Level, axis: str) -> list[str]:
+    reached = [place for place in level.reached[axis] if place is not None]
+    when = f"{statistics.median(reached):g}" if reached else "-"
+    if len(reached) < len(level.test):
+        when += f" ({len(reached)} of {len(level.test)})"
+    failed = level.states.get("FAIL", 0)
+    return [
+        level.name,
+        number(level.mean),
+        number(statistics.stdev(level.test)),
+        number(statistics.fmean(level.validation)),
+        f"{statistics.fmean(level.over_tuning):+.4f}",
+        when,
+        f"{statistics.fmean(level.n_trials):g}",
+        f"{statistics.fmean(level.epochs):.0f}",
+        f"{statistics.fmean(level.seconds):.0f}",
+        f"{level.stopping.share_saved:.0%}",
+        str(failed),
+    ]
+
+
+def pairs_table(comparison: Comparison) -> Rows:
+    """A row a pair: the paired difference, its interval, and what can be said of it."""
+    confidence = f"{1 - comparison.alpha:.1%} interval"
+    headings = ["pair", "difference", confidence, "effect size", "p (Holm)", "p of equivalence", "verdict"]
+    return headings, [_pair_cells(difference) for difference in comparison.differences]
+
+
+def _pair_cells(difference: Difference) -> list[str]:
+    verdict = difference.verdict.value
+    if difference.n_more is not None:
+        verdict += f": about {difference.n_more} more seed{'s' * (difference.n_more > 1)}"
+    return [
+        f"{difference.first} − {difference.second}",
+        f"{difference.mean:+.4f}",
+        interval(difference),
+        "-" if difference.effect_size is None else f"{difference.effect_size:+.2f}",
+        f"{difference.p_adjusted:.3g}",
+        f"{difference.p_equivalent:.3g}",
+        verdict,
+    ]
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader has to know to trust the numbers."""
+    settings, n = comparison.settings, len(comparison.seeds)
+    effect = f"Differences below {comparison.min_effect:.3g} do not matter"
+    effect += " (a default; min_effect=… states your own)." if comparison.is_default_effect else "."
+    spent = f"This look spends {comparison.alpha:.3g} of an error of {settings.alpha:g}"
+    if settings.max_seeds is None:
+        spent += "; whoever means to add seeds and look again declares max_seeds=… beforehand."
+    else:
+        spent += f" that is spread over looks up to {settings.max_seeds} seeds"
+        spent += f"; earlier looks: {', '.join(map(str, comparison.looks))}." if comparison.looks else "."
+    found = [
+        f"Test scores are of each study's winner, which was chosen by validation, on {n} seeds as pairs.",
+        "A pair shares test split, folds, stop splits and the training seed of equal params, and no random stream.",
+        effect,
+        spent,
+    ]
+    for digest, count in comparison.test_scorings.items():
+        if digest == comparison.group.any.record.tags.get("hpo.data_digest"):
+            found.append(
+                f"The test split of these data has been scored {count} times by the studies of this experiment."
+            )
+    if "seconds" not in comparison.axes:
+        found.append("The studies ran on different machines, so that their seconds are not compared.")
+    return found
+
+
+def print_comparison(console: Console, comparison: Comparison, paths: Sequence[str] = ()) -> None:
+    """The whole of it in the terminal, the verdict last, where the eye is."""
+    console.print(f"[bold]{escape(setting(comparison))}[/]\n", highlight=False)
+    for title, (headings, rows) in (("Levels", levels_table(comparison)), ("Pairs", pairs_table(comparison))):
+        table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
+        for place, heading in enumerate(headings):
+            table.add_column(
+                heading, justify="left" if place == 0 or heading == "verdict" else "right", overflow="fold"
+            )
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table, highlight=False)
+        console.print()
+    for note in notes(comparison):
+        console.print(f"[dim]{escape(note)}[/]", highlight=False)
+    for left_out in comparison.group.left_out:
+        fix = f"; {left_out.fix}" if left_out.fix else ""
+        console.print(f"[yellow]left out:[/] {escape(left_out.name)}: {escape(left_out.reason + fix)}", highlight=False)
+    console.print(f"\n[bold green]{escape(comparison.verdict)}[/]", highlight=False)
+    for path in paths:
+        console.print(f"  [cyan]{escape(path)}[/]", highlight=False, soft_wrap=True)
+
+
+def markdown(comparison: Comparison) -> str:
+    """``report.md``: the same for a pull request."""
+    lines = [f"# {setting(comparison)[0].upper()}{setting(comparison)[1:]}", "", f"**{comparison.verdict}**", ""]
+    for title, (headings, rows) in (("Levels", levels_table(comparison)), ("Pairs", pairs_table(comparison))):
+        lines += [f"## {title}", "", _row(headings), _row(["---"] * len(headings)), *map(_row, rows), ""]
+    lines += [f"- {note}" for note in notes(comparison)]
+    if comparison.group.left_out:
+        lines += ["", "## Left out", ""]
+        lines += [f"- `{left.name}`: {left.reason}" for left in comparison.group.left_out]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

@@ -1,0 +1,170 @@
+"""``python -m hpo trials``: the trials of a study, how each training ended, and what stopping early saved and cost."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.offline
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import hpo
+from hpo.compare.comparison import early_stopping_of
+from hpo.compare.figures import COLORS
+from hpo.compare.load import read
+from hpo.compare.stopping import Ledger, ledger
+from hpo.compare.studies import ComparedStudy
+from hpo.errors import ConfigError
+from hpo.tracking import StudyRecord
+
+N_AGAIN = 3
+N_CURVES = 12
+_STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "WAITING": "magenta", "RUNNING": "magenta"}
+Command = Callable[..., str]
+"""See :func:`hpo.commands.best_command`."""
+
+
+def show(console: Console, client: Any, record: StudyRecord, folder: Path, command: Command) -> None:
+    """Print the ledger of a study, and write its learning curves to ``trials.html`` in its folder.
+
+    Raises:
+        ConfigError: when no trial has come to an end.
+    """
+    with tempfile.TemporaryDirectory(prefix="hpo-") as cache:
+        study = read(client, record, Path(cache))
+        if study is None or not len(study.trials) or not len(study.folds):
+            expected = f"a study with trials that have ended; this one is {record.state}"
+            raise ConfigError("study", record.name, expected, "python -m hpo list")
+        stopping = early_stopping_of(study)
+        found = ledger(study.trials, study.folds, study.epochs, stopping, study.objective)
+        console.print(f"[bold]{escape(record.name)}[/]: {record.tags['hpo.objective']}\n", highlight=False)
+        console.print(_trials_table(study), highlight=False)
+        _print_ledger(console, study, found, stopping.patience)
+        _offer_longer(console, study, command, stopping.patience)
+        folder.mkdir(parents=True, exist_ok=True)
+        page = write_curves(study, folder / "trials.html")
+        console.print("\nlearning curves of the best, the over-fitted and the under-fitted trials:", highlight=False)
+        console.print(f"  [cyan]{escape(str(page))}[/]", highlight=False, soft_wrap=True)
+
+
+def _trials_table(study: ComparedStudy) -> Table:
+    allowed = study.folds.groupby("trial")["max_epochs"].sum()
+    table = Table(header_style="bold", box=None, padding=(0, 1))
+    for heading in ("trial", "state", "stopped by", study.objective.metric, "train", "gap", "epochs", "best", "saved"):
+        table.add_column(heading, justify="left" if heading in ("state", "stopped by") else "right", no_wrap=True)
+    table.add_column("fit")
+    for row in study.trials.to_dict("records"):
+        most = int(allowed.get(row["trial"], 0))
+        table.add_row(
+            str(row["trial"]),
+            f"[{_STYLES.get(row['state'], 'white')}]{row['state'].lower()}[/]",
+            row["stop_reason"],
+            _number(row["mean_score"]),
+            _number(row["train_score"]),
+            _number(row["generalisation_gap"], "+.4f"),
+            f"{row['epochs_run']}/{most}",
+            _number(row["best_epoch"], "g"),
+            str(row["epochs_saved"]),
+            row["fit"] if isinstance(row["fit"], str) else "",
+        )
+    return table
+
+
+def _number(value: Any, form: str = ".4f") -> str:
+    return "-" if value is None or pd.isna(value) else format(value, form)
+
+
+def _print_ledger(console: Console, study: ComparedStudy, found: Ledger, patience: int | None) -> None:
+    reasons = ", ".join(f"{count} × {reason}" for reason, count in found.stop_reasons.items())
+    console.print(
+        f"\n{found.epochs_run:,} epochs run of {found.epochs_allowed:,} that were allowed; {found.epochs_saved:,} "
+        f"({found.share_saved:.0%}) saved by stopping early or pruning\nfolds ended by: {reasons}",
+        highlight=False,
+    )
+    if not found.shorter:
+        return
+    has = "no patience: nothing stopped early" if patience is None else f"patience {patience}"
+    table = Table(
+        title=f"A shorter patience (the study had {has})", title_justify="left", header_style="bold", box=None
+    )
+    for heading in ("patience", "more epochs saved", "trials that would keep another epoch", "winner"):
+        table.add_column(heading, justify="right")
+    for each in found.shorter:
+        winner = "unknown: folds are scored once" if each.winner is None else f"trial {each.winner}"
+        winner += "" if each.winner_score is None else f" with {each.winner_score:.4f}"
+        table.add_row(str(each.patience), f"{each.epochs_saved:,}", str(each.n_changed), winner)
+    console.print()
+    console.print(table, highlight=False)
+
+
+def _offer_longer(console: Console, study: ComparedStudy, command: Command, patience: int | None) -> None:
+    """What a longer patience would have done is not in the curves: it takes a training without stopping."""
+    stopped = study.folds.loc[study.folds["stop_reason"] == "early_stopped", "trial"]
+    complete = study.trials[study.trials["objective"].notna() & study.trials["trial"].isin(stopped)]
+    if patience is None or not len(complete):
+        return
+    best = complete.nlargest if study.objective.direction == "maximize" else complete.nsmallest
+    params: Sequence[Mapping[str, Any]] = [json.loads(str(text)) for text in best(N_AGAIN, "objective")["params"]]
+    overrides = json.loads(study.record.tags["hpo.overrides"])
+    console.print("\na longer patience is not in these curves; this trains the best again without stopping:")
+    print(command(overrides, *params, options=["early_stopping.patience=null"]))
+
+
+def write_curves(study: ComparedStudy, path: Path) -> Path:
+    """Training and validation curves of the trials that are worth a look, on one page that needs no network."""
+    trials = study.trials[study.trials["objective"].notna()]
+    ranked = trials.sort_values("objective", ascending=study.objective.direction != "maximize")
+    notable = ranked[ranked["fit"].isin(["over-fitted", "under-fitted"])].head(N_CURVES // 2)
+    chosen = pd.concat([ranked.head(N_CURVES - len(notable)), notable]).drop_duplicates("trial")
+    monitor = early_stopping_of(study).monitor
+    parts = []
+    for row in chosen.to_dict("records"):
+        figure = _curves(study, int(row["trial"]), monitor)
+        title = f"Trial {row['trial']}: {study.objective.metric} {row['objective']:.4f}"
+        fit = row["fit"] if isinstance(row["fit"], str) else "undetermined"
+        drawn = figure.to_html(
+            full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False}
+        )
+        parts.append((f"trial-{row['trial']}", f"{title} ({fit})", drawn))
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("hpo.compare", "."), autoescape=True)
+    text = environment.get_template("page.html").render(
+        title=f"Learning curves of {study.name}",
+        setting=f"{monitor} by epoch: solid on watched rows, dotted on training rows; a dot marks the epoch kept",
+        figures=parts,
+        wide=(),
+        version=hpo.__version__,
+        plotlyjs=plotly.offline.get_plotlyjs(),
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _curves(study: ComparedStudy, trial: int, monitor: str) -> go.Figure:
+    figure, epochs = go.Figure(), study.epochs[study.epochs["trial"] == trial]
+    kept = study.folds[study.folds["trial"] == trial].set_index("fold")["best_epoch"]
+    for fold, curve in epochs.groupby("fold"):
+        color = COLORS[int(str(fold)) % len(COLORS)]
+        for name, dash in ((monitor, "solid"), (monitor.removeprefix("val_"), "dot")):
+            if name in curve:
+                figure.add_scatter(
+                    x=curve["epoch"], y=curve[name], mode="lines", name=f"fold {fold} {name}",
+                    line={"color": color, "dash": dash}, showlegend=False,
+                )  # fmt: skip
+        best = kept.get(fold)
+        if best is not None and not pd.isna(best):
+            at = curve[curve["epoch"] == int(best)]
+            figure.add_scatter(
+                x=at["epoch"], y=at[monitor], mode="markers", marker={"color": color, "size": 9}, showlegend=False
+            )
+    figure.update_layout(template="plotly_white", height=280, margin={"l": 10, "r": 10, "t": 10, "b": 10})
+    figure.update_xaxes(title_text="epoch", automargin=True)
+    figure.update_yaxes(title_text=monitor, automargin=True)
+    return figure

@@ -1,0 +1,145 @@
+"""Studies of the toy model: in no time, with the real runner and the real tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import toy
+from mlflow.entities import Run
+
+from hpo import tracking
+from hpo.config import Definition
+from hpo.evaluation import Evaluator
+from hpo.executors.inline import InlineExecutor
+from hpo.resampling import Holdout, Resampling
+from hpo.result import Result
+from hpo.runner import Runner
+from hpo.space import SearchSpace
+from hpo.strategies.base import Evaluate, Search, Strategy, StrategyTags
+from hpo.study import Names, Study
+from hpo.tracking import RecordedStudy
+from hpo.trial import Decision, EarlyStopping, Limits, Measurement, Objective, Proposal, Trial
+
+SPACE = SearchSpace.from_config(
+    {
+        "x": {"type": "float", "low": 0, "high": 1},
+        "kind": {"type": "categorical", "choices": ["good", "nan", "raise", "memory", "slow"]},
+    }
+)
+
+
+class Listed(Strategy):
+    """Proposes a list of params, and keeps what came back."""
+
+    tags = StrategyTags("optuna")
+
+    def __init__(self, proposals: list[dict[str, Any]], prune_at: int | None = None) -> None:
+        self.proposals, self.prune_at = proposals, prune_at
+        self.seen: list[Trial] = []
+        self.measured: list[Measurement] = []
+
+    def search(self, search: Search, evaluate: Evaluate) -> None:
+        def on_rung(measurement: Measurement) -> Decision:
+            self.measured.append(measurement)
+            return Decision.PRUNE if measurement.epoch == self.prune_at else Decision.CONTINUE
+
+        for params in self.proposals:
+            self.seen.append(evaluate(Proposal(params), on_rung))
+
+
+class Silent:
+    """A view that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.stops: list[str] = []
+        self.on_epoch: Callable[[], None] = lambda: None
+
+    def study_started(self, study: Study) -> None: ...
+    def study_resumed(self, *_: Any) -> None: ...
+    def trial_started(self, number: int, params: Any) -> None: ...
+    def epoch_ended(self, *_: Any) -> None:
+        self.on_epoch()
+
+    def trial_ended(self, trial: Trial, best: Trial | None) -> None: ...
+    def stopping(self, reason: str) -> None:
+        self.stops.append(reason)
+
+    def search_ended(self, doing: str) -> None: ...
+
+
+def study(
+    strategy: Strategy, limits: Limits, max_epochs: int = 3, resampling: Resampling | None = None, **stop: Any
+) -> Study:
+    objective = Objective.of("val_loss", epoch="best" if stop.get("restore_best_weights", True) else "last")
+    stopping = EarlyStopping(**stop)
+    evaluator = Evaluator(toy.CurveModel(), toy.dataset(), resampling or Holdout(0.2), objective, stopping, 0)
+    return Study(
+        name="toy-study",
+        names=Names("curve", "toy", "listed", "holdout"),
+        config={"model": {"_target_": "toy.CurveModel"}, "seed": 0, "limits": {}, "tracking": {"uri": "secret"}},
+        definition=Definition(SPACE, objective, stopping, limits, 0, max_epochs),
+        model=toy.CurveModel(),
+        dataset=toy.dataset(),
+        evaluator=evaluator,
+        strategy=strategy,
+        executor=InlineExecutor(1),
+    )
+
+
+def trial_runs(runs: list[Run]) -> list[Run]:
+    return sorted((r for r in runs if r.data.tags["hpo.kind"] == "trial"), key=lambda r: int(r.data.tags["hpo.trial"]))
+
+
+def study_run(runs: list[Run]) -> Run:
+    (found,) = [r for r in runs if r.data.tags["hpo.kind"] == "study"]
+    return found
+
+
+FOLDER = Path("hpo_runs/studies/toy-study")
+GOOD = [{"x": x, "kind": "good"} for x in (0.9, 0.5, 0.7, 0.4)]
+
+
+class Place:
+    """One study in one store, run in several sessions."""
+
+    def __init__(self) -> None:
+        self.store = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+        self.client: mlflow.MlflowClient = self.store[0]
+        self.is_reachable = True
+
+    def connect(self) -> tuple[mlflow.MlflowClient, str]:
+        if not self.is_reachable:
+            raise ConnectionError("refused")
+        return self.store
+
+    def run(
+        self,
+        strategy: Strategy,
+        n_trials: int,
+        view: Silent | None = None,
+        recorded: RecordedStudy | None = None,
+        resampling: Resampling | None = None,
+        max_epochs: int = 3,
+        limits: Limits | None = None,
+    ) -> Result:
+        tracker = tracking.Tracker(FOLDER, "toy", self.connect, lambda text: None)
+        try:
+            built = study(strategy, limits or Limits(n_trials), max_epochs, resampling)
+            return Runner(built, tracker, view or Silent(), ["seed=0"], recorded).run()
+        finally:
+            tracker.close()
+
+    def recorded(self, n_folds: int = 1) -> RecordedStudy:
+        found = tracking.find_study(self.client, self.store[1], "toy-study")
+        assert found is not None
+        return tracking.load_from_mlflow(self.client, found, ("loss", "val_loss"), n_folds)
+
+    @property
+    def runs(self) -> list[Run]:
+        return list(self.client.search_runs([self.store[1]]))
+
+    def steps(self, run: Run, metric: str) -> list[int]:
+        return [point.step for point in self.client.get_metric_history(run.info.run_id, metric)]
