@@ -83,6 +83,7 @@ def one_ray() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations
+        import hpo.strategies.ray_tune  # noqa: F401 - sets what Ray reads when it is imported
         import ray
 
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)

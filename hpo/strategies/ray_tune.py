@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import random
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,10 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # the study has its own
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray listens on every interface and runs what a client sends: a token keeps others out of the one that we start.
+# https://docs.ray.io/en/latest/ray-security/token-auth.html
+if {"RAY_ADDRESS", "RAY_AUTH_MODE"}.isdisjoint(os.environ) and "ray" not in sys.modules:
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 import numpy as np
 import optuna

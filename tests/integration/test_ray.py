@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -45,3 +46,19 @@ def test_a_trial_goes_on_alone_when_its_process_of_tune_dies(
     assert trials[0].state is State.COMPLETE
     assert all(trial.state.is_finished for trial in trials)
     assert len(trials) == 3
+
+
+STRANGER = "import ray, sys; ray.init(address=sys.argv[1], logging_level=50)"
+
+
+def test_a_stranger_cannot_use_our_ray(one_ray: None) -> None:
+    """Ray listens on every interface, and runs whatever a client sends."""
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment = theirs | {"RAY_gcs_rpc_server_reconnect_timeout_s": "1", "RAY_AUTH_MODE": "token"}
+    command = [sys.executable, "-c", STRANGER, address]
+    for token, expected in (("0" * 64, 1), (os.environ["RAY_AUTH_TOKEN"], 0)):
+        done = subprocess.run(command, env=environment | {"RAY_AUTH_TOKEN": token}, capture_output=True, text=True)
+        assert done.returncode == expected, done.stderr
