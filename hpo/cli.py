@@ -50,7 +50,7 @@ _COMMANDS_HELP = (
     ("plan [OVERRIDE ...]", "what a study would do: space, trials, folds, fits, rungs; no training"),
     ("strategies", "the ways of searching: library, what each can do, when to use it"),
     ("resume STUDY [OVERRIDE ...]", "go on with a study that was stopped; limits may be raised"),
-    ("compare [WORD=… ...] [OVERRIDE ...]", "run studies that differ in one thing, and say which is better"),
+    ("compare WORD=… [OVERRIDE ...]", "run studies that differ in one thing, and say which is better"),
     ("trials STUDY", "its trials: early stopping, what it saved, over- and under-fitting"),
     ("sync", "deliver the records that MLflow could not take"),
     ("list", "the studies of a store"),
@@ -217,7 +217,7 @@ class _Refused(BaseException):
         self.error = error
 
 
-def _run_study(conf: DictConfig, is_forced: bool) -> int:
+def _run_study(conf: DictConfig, is_forced: bool = False, is_brief: bool = False) -> int:
     configs.check_shadowing()
     config = configs.plain(conf)
     configs.Definition.of(config)  # else a mistake would be told of only after the imports, or the store's answer
@@ -230,12 +230,12 @@ def _run_study(conf: DictConfig, is_forced: bool) -> int:
         study, overrides = _build(conf)
         study = replace(study, name=session.free_name(where, study.name))
         with session.claim(where.folder(study.name), study.name):
-            return _run_built(study, where, overrides, is_named=False, is_forced=False)
+            return _run_built(study, where, overrides, is_named=False, is_brief=is_brief)
     with session.claim(where.folder(name), name):
         known = session.look_up(where, name)
         threads = None if configs.is_given("executor.threads_per_trial") else known.get("hpo.threads_per_trial")
         study, overrides = _build(conf, None if threads is None else int(threads))
-        return _run_built(study, where, overrides, is_named=True, is_forced=is_forced)
+        return _run_built(study, where, overrides, is_named=True, is_forced=is_forced, is_brief=is_brief)
 
 
 def _plan_study(conf: DictConfig) -> int:
@@ -279,13 +279,15 @@ def _build(conf: DictConfig, threads: int | None = None) -> tuple[Any, list[str]
         return built(configs.with_option("dataset", fallback), names, note), [*overrides, f"dataset={fallback}"]
 
 
-def _run_built(study: Any, where: Any, overrides: list[str], is_named: bool, is_forced: bool) -> int:
+def _run_built(
+    study: Any, where: Any, overrides: list[str], is_named: bool, is_forced: bool = False, is_brief: bool = False
+) -> int:
     from hpo import session, terminal
     from hpo.result import End
     from hpo.runner import Runner
 
     out = console()
-    view = terminal.TerminalView(out, where.uri)
+    view = terminal.TerminalView(out, where.uri, is_brief)
     kept = [o for o in overrides if o.lstrip("+~").split("=")[0] != "study" and redact(o) == o]
     opened = session.open_session(study, where, kept, is_named, is_forced, view.note)
     is_whole = False
@@ -300,7 +302,10 @@ def _run_built(study: Any, where: Any, overrides: list[str], is_named: bool, is_
             out.print(terminal.refused_text(opened.tracker), highlight=False)
         if not is_delivered:
             out.print(terminal.undelivered_text(opened.tracker, _tracking_overrides(overrides)), highlight=False)
-    terminal.print_result(out, result, where.uri, _tracking_overrides(overrides))
+    if is_brief:
+        terminal.print_brief(out, result)
+    else:
+        terminal.print_result(out, result, where.uri, _tracking_overrides(overrides))
     if result.end is End.INTERRUPTED:
         return INTERRUPTED
     return OK if result.best is not None and result.end.status == "FINISHED" else FAILED
@@ -379,9 +384,13 @@ def _compare(arguments: list[str]) -> int:
     store = (where["uri"], where["experiment"], Path(where["output_path"]))
     client, experiment_id = tracking.open_store(*store)
     finished = command.finished_names(tracking.list_studies(client, experiment_id))
-    command.run_missing(wanted, finished, _run, console())
+    command.run_missing(wanted, finished, lambda line: _run(line, _run_briefly), console())
     command.compare(wanted, client, experiment_id, store[2], console(), is_logged=True)
     return OK
+
+
+def _run_briefly(conf: DictConfig) -> int:
+    return _run_study(conf, is_brief=True)
 
 
 def _check(conf: DictConfig) -> int:

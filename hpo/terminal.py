@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import re
 import socket
 import statistics
@@ -71,10 +72,14 @@ def show_limits(limits: Limits) -> str:
 
 
 class TerminalView:
-    """Watches a study: a live panel on a terminal, a line a trial elsewhere."""
+    """Watches a study: a live panel on a terminal, a line a trial elsewhere.
 
-    def __init__(self, console: Console, uri: str) -> None:
-        self._console, self._uri = console, uri
+    Args:
+        is_brief: whether the study is one of many, so that nothing but its failures is to stay on the screen.
+    """
+
+    def __init__(self, console: Console, uri: str, is_brief: bool = False) -> None:
+        self._console, self._uri, self._is_brief = console, uri, is_brief
         self._live: Live | None = None
         self._study: Study | None = None
         self._began = time.monotonic()
@@ -86,7 +91,8 @@ class TerminalView:
     def study_started(self, study: Study) -> None:
         """Say what will happen and where it is recorded, then watch."""
         self._study, self._began = study, time.monotonic()
-        print_definition(self._console, study, self._uri)
+        if not self._is_brief:
+            print_definition(self._console, study, self._uri)
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=4)
             self._live.start()
@@ -118,6 +124,8 @@ class TerminalView:
         self._running.pop(trial.number, None)
         self._n_by_state[trial.state] += 1
         self._best = best
+        if self._is_brief and trial.state is not State.FAIL:
+            return
         state = {State.WAITING: "interrupted", State.FAIL: "failed"}.get(trial.state, trial.state.value.lower())
         value = f"{trial.value:.5f}" if trial.value is not None else "-"
         if trial.value is not None and trial.std is not None:
@@ -142,7 +150,7 @@ class TerminalView:
     def search_ended(self, doing: str) -> None:
         """The search is over; what remains is ``doing``."""
         self._doing = doing
-        if not self._console.is_terminal:
+        if not self._console.is_terminal and not self._is_brief:
             self._console.print(f"{doing} …")
 
     def close(self) -> None:
@@ -382,6 +390,21 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
     for problem in result.problems:
         console.print(f"[bold yellow]warning:[/] {escape(problem)}", highlight=False)
     _print_next_steps(console, result, uri, tracking_overrides)
+
+
+def print_brief(console: Console, result: Result) -> None:
+    """The end of a study that is one of many, in a line."""
+    study, best = result.study, result.best
+    n_complete = sum(trial.state is State.COMPLETE for trial in result.trials)
+    said = f"{study.name}: {_ENDINGS[result.end]}, {n_complete} of {len(result.trials)} trials complete"
+    if best is not None:
+        said += f", {study.definition.objective.metric} {best.value:.5f}"
+    if result.test:
+        metric = study.definition.objective.metric.removeprefix("val_")
+        said += f", test {metric} {result.test.metrics.get(metric, math.nan):.5f}"
+    console.print(f"{escape(said)}, {show_seconds(result.seconds)}", highlight=False)
+    for problem in result.problems:
+        console.print(f"[bold yellow]warning:[/] {escape(problem)}", highlight=False)
 
 
 def _failures(trials: Sequence[Trial]) -> dict[str, list[str]]:

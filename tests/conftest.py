@@ -78,14 +78,14 @@ def prepared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def one_ray() -> Iterator[None]:
     """One Ray for all searches of the tests, since starting one takes seconds."""
+    import importlib
     import logging
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations
-        import hpo.strategies.ray_tune  # noqa: F401 - sets what Ray reads when it is imported
-        import ray
-
+        # By the strategy, which sets what Ray reads when it is imported.
+        ray = importlib.import_module("hpo.strategies.ray_tune").ray
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     yield
     ray.shutdown()

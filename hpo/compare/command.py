@@ -36,8 +36,7 @@ def run_missing(wanted: Wanted, finished: set[str], run: RunStudy, console: Cons
     if n_done:
         console.print(f"{n_done} studies of this comparison have finished before", highlight=False)
     for number, (level, seed) in enumerate(todo, 1):
-        where = f"study {number} of {len(todo)}"
-        console.rule(f"{where}: {wanted.by}={level}, seed {seed}")
+        console.print(f"[dim]study {number} of {len(todo)}: {wanted.by}={level}, seed {seed}[/]", highlight=False)
         try:
             code = run(wanted.command(level, seed))
         except HpoError as error:
@@ -87,7 +86,7 @@ def compare(
 
 def comparison_key(group: studies.Group) -> str:
     """The same for all looks at the same question: factor, levels, and what the studies share."""
-    shared = sorted((k, str(v)) for k, v in studies._comparable(group.any, group.by).items())
+    shared = sorted((k, str(v)) for k, v in studies.comparable(group.any, group.by).items())
     question = json.dumps([group.by, sorted(group.studies), shared])
     return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
 

@@ -159,7 +159,7 @@ class Comparison:
     def scores(self) -> dict[str, dict[int, float]]:
         """Test scores: level → seed → score, of the seeds that all levels have."""
         return {
-            level: {seed: by_seed[seed].test_score or 0.0 for seed in self.seeds}
+            level: {seed: by_seed[seed].test_score for seed in self.seeds}
             for level, by_seed in self.group.studies.items()
         }
 
@@ -191,9 +191,15 @@ class Comparison:
         start, end = common_start(every), common_end(every)
         return start, max(start, end)
 
+    def drawn_range_of(self, axis: str) -> tuple[float, float]:
+        """The same to where the last one ends, since a search that has ended keeps what it found."""
+        ends = [each.end for found in self.incumbents[axis].values() for each in found]
+        start, _ = self.range_of(axis)
+        return start, max([start, *ends])
+
     def bands(self, axis: str) -> dict[str, Band]:
         """Level → mean and interval of the best value so far."""
-        return {level: band(found, *self.range_of(axis)) for level, found in self.incumbents[axis].items()}
+        return {level: band(found, *self.drawn_range_of(axis)) for level, found in self.incumbents[axis].items()}
 
     @cached_property
     def target(self) -> float:

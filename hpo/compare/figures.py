@@ -23,14 +23,17 @@ N_PARALLEL = 2000  # lines that a browser draws at once
 def figures(comparison: Comparison) -> dict[str, tuple[str, go.Figure]]:
     """Name → title and figure, in the order of the page; what the studies say nothing about is left out."""
     made: dict[str, tuple[str, go.Figure | None]] = {
-        "differences": ("Paired differences of the test score", differences(comparison)),
+        "differences": (
+            "Paired differences of the test score: right of zero the first one is better",
+            differences(comparison),
+        ),
         "scores": ("Test scores of the winners, a line a seed", scores(comparison)),
         **{
             f"curve-{axis}": (f"Best validation value so far, by {axis}", curve(comparison, axis))
             for axis in comparison.axes
         },
         "over-tuning": ("Validation against test score of the winners", over_tuning(comparison)),
-        "importances": ("Importance of the parameters, over all trials", importances(comparison)),
+        "importances": ("Importance of the parameters (fANOVA), over all trials", importances(comparison)),
         "parallel": ("Where the trials lie", parallel(comparison)),
         "stopping": ("How trainings ended", stopping(comparison)),
         "savings": ("Epochs run, and saved by stopping early or pruning", savings(comparison)),
@@ -44,7 +47,7 @@ def _layout(figure: go.Figure, x: str = "", y: str = "", height: int = HEIGHT, *
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        margin={"l": 10, "r": 10, "t": 34, "b": 10},
         legend={"orientation": "h", "y": -0.25, "x": 0},
         font={"size": 12},
         **options,
@@ -78,8 +81,7 @@ def differences(comparison: Comparison) -> go.Figure:
         marker={"color": "#0072B2", "size": 11, "symbol": "diamond"}, error_x=_errors(pairs),
         hovertemplate="%{y}: %{x:.4f}<extra></extra>",
     )  # fmt: skip
-    better = "right of zero: the first one is better"
-    return _layout(figure, f"difference in test {comparison.metric} ({better})", height=130 + 55 * len(pairs))
+    return _layout(figure, f"difference in test {comparison.metric}", height=150 + 55 * len(pairs))
 
 
 def _errors(pairs: Sequence[Difference]) -> dict[str, Any]:
@@ -110,8 +112,8 @@ def curve(comparison: Comparison, axis: str) -> go.Figure:
         color = of[level]
         around = [*found.high, *reversed(found.low)]
         figure.add_scatter(
-            x=[*found.at, *reversed(found.at)], y=around, fill="toself", fillcolor=_faint(color), line={"width": 0},
-            hoverinfo="skip", showlegend=False, legendgroup=level, line_shape="hv",
+            x=[*found.at, *reversed(found.at)], y=around, mode="lines", fill="toself", fillcolor=_faint(color),
+            line={"width": 0}, hoverinfo="skip", showlegend=False, legendgroup=level, line_shape="hv",
         )  # fmt: skip
         figure.add_scatter(
             x=found.at, y=found.mean, mode="lines", name=level, legendgroup=level,
@@ -181,8 +183,7 @@ def importances(comparison: Comparison) -> go.Figure | None:
         return None
     names = list(reversed(found))
     figure = go.Figure(go.Bar(x=[found[name] for name in names], y=names, orientation="h", marker_color="#0072B2"))
-    share = f"share of the variance of {comparison.objective.metric}"
-    return _layout(figure, f"{share}, {len(complete)} trials", height=110 + 26 * len(names))
+    return _layout(figure, f"share of the variance, {len(complete)} trials", height=130 + 26 * len(names))
 
 
 def parallel(comparison: Comparison) -> go.Figure | None:
@@ -249,7 +250,9 @@ def stopping(comparison: Comparison) -> go.Figure:
                 hovertemplate="%{y}: %{customdata} × " + reason.value + "<extra></extra>",
             )  # fmt: skip
     figure.update_xaxes(tickformat=".0%")
-    return _layout(figure, "share of the trained folds", height=150 + 40 * len(levels), barmode="stack")
+    return _layout(
+        figure, "share of the trained folds", height=150 + 40 * len(levels), barmode="stack", showlegend=True
+    )
 
 
 def savings(comparison: Comparison) -> go.Figure:

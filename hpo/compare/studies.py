@@ -6,6 +6,8 @@ What is read is data: tables, tags and the recorded identity of a study. Nothing
 from __future__ import annotations
 
 import json
+import math
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,9 +68,9 @@ class ComparedStudy:
         return Objective(metric, direction, str(self.identity.get("objective.epoch", "best")), others)
 
     @property
-    def test_score(self) -> float | None:
-        """The objective's metric on the test split, by the study's winner."""
-        return self.record.metrics.get(f"test_{self.objective.metric.removeprefix('val_')}")
+    def test_score(self) -> float:
+        """The objective's metric on the test split, by the study's winner; NaN where it is not recorded."""
+        return self.record.metrics.get(f"test_{self.objective.metric.removeprefix('val_')}", math.nan)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -174,6 +176,11 @@ def group(studies: Sequence[ComparedStudy], by: str, left_out: Sequence[LeftOut]
     excluded = list(left_out)
     kept: dict[tuple[str, int, str], ComparedStudy] = {}
     for study in studies:
+        if math.isnan(study.test_score):
+            excluded.append(
+                LeftOut(study.name, f"{study.objective.metric} of its winner on the test split is not recorded")
+            )
+            continue
         place = (study.level(by), study.seed, _key(study, by))
         if place in kept:
             excluded.append(LeftOut(study.name, f"{kept[place].name} is newer and has the same {by} and seed"))
@@ -208,7 +215,7 @@ def _ignored(by: str) -> tuple[str, ...]:
     return ("seed", "folds_digest", "versions", *implied, *data)
 
 
-def _comparable(study: ComparedStudy, by: str) -> dict[str, Any]:
+def comparable(study: ComparedStudy, by: str) -> dict[str, Any]:
     """What has to be equal within a group."""
     ignored = _ignored(by)
     kept = {k: v for k, v in study.identity.items() if not any(k == i or k.startswith(f"{i}.") for i in ignored)}
@@ -218,11 +225,11 @@ def _comparable(study: ComparedStudy, by: str) -> dict[str, Any]:
 
 
 def _key(study: ComparedStudy, by: str) -> str:
-    return json.dumps(_comparable(study, by), sort_keys=True, default=str)
+    return json.dumps(comparable(study, by), sort_keys=True, default=str)
 
 
 def _differs(study: ComparedStudy, other: ComparedStudy, by: str) -> str:
-    mine, theirs = _comparable(study, by), _comparable(other, by)
+    mine, theirs = comparable(study, by), comparable(other, by)
     keys = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
     shown = [f"{key} ({mine.get(key)}, not {theirs.get(key)})" for key in keys[:3]]
     return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
@@ -251,13 +258,29 @@ _RUN = "python -m hpo compare 'strategies=[random,optuna]' seeds=5 … runs what
 def _one_level(made: Group) -> ConfigError:
     level = next(iter(made.studies), "none")
     expected = f"at least two levels of {made.by}; all comparable studies have {level}{_list(made.left_out)}"
-    return ConfigError("compare", f"{len(made.all)} studies", expected, _RUN)
+    shared = _overrides(made.any, "seed", "study", made.by)
+    fix = shlex.join(["python", "-m", "hpo", "compare", f"by={made.by}", f"levels=[{level},…]", *shared])
+    return ConfigError("compare", f"{len(made.all)} studies", expected, fix)
 
 
 def _few_seeds(made: Group) -> ConfigError:
     have = "; ".join(f"{level}: {', '.join(map(str, by_seed)) or 'none'}" for level, by_seed in made.studies.items())
     expected = f"at least two seeds that every level has (seeds there are: {have}){_list(made.left_out)}"
-    return ConfigError("compare", f"{len(made.all)} studies", expected, _RUN)
+    seeds = sorted({seed for by_seed in made.studies.values() for seed in by_seed})
+    seeds = seeds if len(seeds) > 1 else [*seeds, seeds[-1] + 1]
+    missing = [
+        shlex.join(["python", "-m", "hpo", *_overrides(next(iter(by_seed.values())), "seed", "study"), f"seed={seed}"])
+        for by_seed in made.studies.values()
+        for seed in seeds
+        if seed not in by_seed
+    ]
+    return ConfigError("compare", f"{len(made.all)} studies", expected, "; ".join(missing[:4]))
+
+
+def _overrides(study: ComparedStudy, *without: str) -> list[str]:
+    """The command line of a study, in parts."""
+    given: list[str] = json.loads(study.record.tags.get("hpo.overrides", "[]"))
+    return [override for override in given if override.lstrip("+~").partition("=")[0] not in without]
 
 
 def _list(excluded: Sequence[LeftOut]) -> str:

@@ -73,7 +73,7 @@ def _level_cells(level: Level, axis: str) -> list[str]:
 def pairs_table(comparison: Comparison) -> Rows:
     """A row a pair: the paired difference, its interval, and what can be said of it."""
     confidence = f"{1 - comparison.alpha:.1%} interval"
-    headings = ["pair", "difference", confidence, "effect size", "p (Holm)", "p of equivalence", "verdict"]
+    headings = ["pair", "difference", confidence, "effect size", "p", "p of equivalence", "verdict"]
     return headings, [_pair_cells(difference) for difference in comparison.differences]
 
 
@@ -106,6 +106,7 @@ def notes(comparison: Comparison) -> list[str]:
     found = [
         f"Test scores are of each study's winner, which was chosen by validation, on {n} seeds as pairs.",
         "A pair shares test split, folds, stop splits and the training seed of equal params, and no random stream.",
+        "Intervals are Student's t of the paired differences, each by itself; p values are Holm's over the pairs.",
         effect,
         spent,
     ]
