@@ -3,9 +3,8 @@
 ::
 
     python -m benchmarks.faults                                  every strategy under every fault, once
-    python -m benchmarks.faults --faults kill_driver --repeats 20
+    python -m benchmarks.faults --faults kill_driver --repeats 4 --kills 5     each study killed up to five times
     python -m benchmarks.faults --strategies optuna,grid --faults kill_worker,nan --jobs 2
-    python -m benchmarks.faults --memory                         memory of driver and worker over 200 trials
 
 A broken study is resumed by its own command until it has finished, and then compared with what MLflow's database holds
 and with the same study left alone. Every row of the table should be zeros. Exit code 1 if one is not.
@@ -67,6 +66,7 @@ REASONS = {
 COUNTS = ("lost", "repeated", "running", "missing", "doubled", "orphans", "unequal", "wrong")
 ORPHAN_SECONDS = 15.0
 DOWN_SECONDS = 30.0
+STARTING_SHARE, STARTING_SECONDS = 0.2, 8.0  # of the kills of a study that goes on: before it says anything
 LOCKED_SECONDS = 40.0  # longer than MLflow itself would wait
 
 
@@ -82,6 +82,7 @@ class Audit:
         orphans: processes that outlived the driver.
         unequal: trials that differ from those of the same study left alone, where the strategy is deterministic.
         wrong: anything else, such as an exit code or a stop reason.
+        n_faults: how often the study was broken.
     """
 
     lost: int = 0
@@ -92,6 +93,7 @@ class Audit:
     orphans: int = 0
     unequal: int = 0
     wrong: int = 0
+    n_faults: int = 1
     remarks: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, name: str, count: int, remark: object = "") -> None:
@@ -333,13 +335,31 @@ def finish(folder: Path, strategy: str, audit: Audit, *options: str, fault: str 
     audit.add("wrong", 1, f"it could not be resumed ({code}): {text[-1500:]}")
 
 
-def kill_driver(folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit) -> set[int]:
-    process = Process(folder, *overrides(strategy))
-    first_record(process)
-    time.sleep(moment * left_alone.seconds)
-    process.kill()
-    process.audit_orphans(audit)
-    known = finished_in_outbox(folder)
+def kill_driver(
+    folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit, kills: int = 1
+) -> set[int]:
+    """Kill the driver, and the driver that goes on, and so on, at random moments of start-up and search."""
+    rng, known = random.Random(moment), set()  # noqa: S311 no secret
+    audit.n_faults = 0
+    outbox = folder / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
+    for number in range(kills):
+        size = outbox.stat().st_size if outbox.exists() else 0
+        process = Process(folder, *overrides(strategy))
+        if number and rng.random() < STARTING_SHARE:
+            time.sleep(rng.random() * STARTING_SECONDS)
+        else:
+            while process.process.poll() is None and (not outbox.exists() or outbox.stat().st_size == size):
+                time.sleep(0.02)
+            if not number:
+                first_record(process)
+            time.sleep(rng.random() * left_alone.seconds * min(1.0, 1.4 / kills))
+        is_over = process.process.poll() is not None
+        audit.n_faults += not is_over
+        process.kill()
+        process.audit_orphans(audit)
+        known |= finished_in_outbox(folder)
+        if is_over:
+            break
     finish(folder, strategy, audit)
     return known
 
@@ -489,12 +509,15 @@ RUN: dict[str, Callable[..., set[int]]] = {
 }
 
 
-def one(strategy: str, fault: str, left_alone: Reference, moment: float, store: Path, keep: Path | None) -> Audit:
-    """One study with one fault."""
+def one(
+    strategy: str, fault: str, left_alone: Reference, moment: float, store: Path, keep: Path | None, kills: int = 1
+) -> Audit:
+    """One study with one fault; its driver may be killed several times."""
     audit = Audit()
     with workplace(store) as folder:
         try:
-            known = RUN[fault](folder, strategy, left_alone, moment, audit)
+            options = {"kills": kills} if fault in DRIVER_FAULTS else {}
+            known = RUN[fault](folder, strategy, left_alone, moment, audit, **options)
             n_trials = len(left_alone.results)
             stored = audit_record(folder, audit, known, n_trials)
             if left_alone.is_deterministic:
@@ -511,10 +534,11 @@ def one(strategy: str, fault: str, left_alone: Reference, moment: float, store: 
 
 def table(rows: dict[tuple[str, str], list[Audit]]) -> str:
     """Markdown: a row a strategy and fault."""
-    lines = [f"| strategy | fault | studies | {' | '.join(COUNTS)} |", "| --- " * (3 + len(COUNTS)) + "|"]
+    lines = [f"| strategy | fault | studies | faults | {' | '.join(COUNTS)} |", "| --- " * (4 + len(COUNTS)) + "|"]
     for (strategy, fault), audits in rows.items():
         sums = [sum(getattr(audit, name) for audit in audits) for name in COUNTS]
-        lines.append(f"| {strategy} | {fault} | {len(audits)} | {' | '.join(map(str, sums))} |")
+        n_faults = sum(audit.n_faults for audit in audits)
+        lines.append(f"| {strategy} | {fault} | {len(audits)} | {n_faults} | {' | '.join(map(str, sums))} |")
     return "\n".join(lines)
 
 
@@ -537,7 +561,15 @@ def deterministic(strategies: Sequence[str]) -> dict[str, bool]:
     return {name: cells[name] == "yes" for name in strategies}
 
 
-def run(strategies: Sequence[str], faults: Sequence[str], repeats: int, jobs: int, seed: int, keep: Path | None) -> int:
+def run(
+    strategies: Sequence[str],
+    faults: Sequence[str],
+    repeats: int,
+    jobs: int,
+    seed: int,
+    keep: Path | None,
+    kills: int = 1,
+) -> int:
     """Run everything, print the table, and return how much went wrong."""
     store, rng = prepared_store(), random.Random(seed)  # noqa: S311 no secret
     is_deterministic = deterministic(strategies)
@@ -549,7 +581,7 @@ def run(strategies: Sequence[str], faults: Sequence[str], repeats: int, jobs: in
         made = {key: pool.submit(reference, *key, is_deterministic[key[0]], store) for key in sorted(alone)}
         cache = {key: future.result() for key, future in made.items()}
         futures = [
-            pool.submit(one, s, f, cache[s, f if f in MODEL_FAULTS else ""], moment, store, keep)
+            pool.submit(one, s, f, cache[s, f if f in MODEL_FAULTS else ""], moment, store, keep, kills)
             for s, f, moment in todo
         ]
         for (strategy, fault, moment), future in zip(todo, futures, strict=True):
@@ -569,12 +601,13 @@ def main() -> int:
     parser.add_argument("--strategies", default=",".join(configs.options("strategy")))
     parser.add_argument("--faults", default=",".join(FAULTS))
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=1, help="of the driver of one study")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the studies that went wrong")
     parsed = parser.parse_args()
     strategies, faults = parsed.strategies.split(","), parsed.faults.split(",")
-    return min(1, run(strategies, faults, parsed.repeats, parsed.jobs, parsed.seed, parsed.keep))
+    return min(1, run(strategies, faults, parsed.repeats, parsed.jobs, parsed.seed, parsed.keep, parsed.kills))
 
 
 if __name__ == "__main__":

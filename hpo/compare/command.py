@@ -69,7 +69,7 @@ def compare(
         key = comparison_key(group)
         folder = output_path / "comparisons" / (wanted.title if wanted.levels else f"{wanted.by}-{key[:6]}")
         folder.mkdir(parents=True, exist_ok=True)
-        looks = [*_own_looks(folder, key), *tracking.looks_at(client, experiment_id, key)]
+        looks = {**tracking.looks_at(client, experiment_id, key), **_own_looks(folder, key)}
         settings = Settings(wanted.min_effect, wanted.max_seeds, wanted.alpha)
         scorings = dict(studies.each_test_split(records))
         comparison = Comparison(group, settings, looks, scorings)
@@ -77,7 +77,7 @@ def compare(
         report = folder / "report.md"
         report.write_text(text.markdown(comparison), encoding="utf-8")
         page = pages.write_page(comparison, folder / "report.html")
-        _remember_look(folder, key, len(comparison.seeds))
+        _remember_look(folder, key, len(comparison.seeds), comparison.spent)
         if is_logged:
             _log(comparison, client, experiment_id, folder.name, key, [page, report, *files])
         text.print_comparison(console, comparison, [str(page), str(report), f"{folder}/trials.parquet, folds, epochs"])
@@ -91,16 +91,16 @@ def comparison_key(group: studies.Group) -> str:
     return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
 
 
-def _own_looks(folder: Path, key: str) -> list[int]:
+def _own_looks(folder: Path, key: str) -> dict[int, float]:
     path = folder / "looks.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return [int(n) for n in known.get(key, [])]
+    return {int(n): float(spent) for n, spent in known.get(key, {}).items()}
 
 
-def _remember_look(folder: Path, key: str, n_seeds: int) -> None:
+def _remember_look(folder: Path, key: str, n_seeds: int, spent: float) -> None:
     path = folder / "looks.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known[key] = sorted({*known.get(key, []), n_seeds})
+    known[key] = {**known.get(key, {}), str(n_seeds): spent}
     path.write_text(json.dumps(known, indent=2), encoding="utf-8")
 
 
@@ -109,7 +109,8 @@ def _log(comparison: Comparison, client: Any, experiment_id: str, name: str, key
         tracking.KEY: key,
         "hpo.by": comparison.by,
         "hpo.levels": json.dumps(list(comparison.group.studies)),
-        "hpo.n_seeds": str(len(comparison.seeds)),
+        tracking.N_SEEDS: str(len(comparison.seeds)),
+        tracking.SPENT: repr(comparison.spent),
         "hpo.verdict": comparison.verdict,
         "mlflow.note.content": text.markdown(comparison),
         **{f"hpo.study.{study.name}": study.record.run_id for study in comparison.group.all},

@@ -26,6 +26,7 @@ from hpo.errors import ConfigError
 from hpo.trial import EarlyStopping, Objective
 
 ALPHA = 0.05
+MIN_ALPHA = 1e-9
 # The smallest difference that matters where the user says nothing: a point of a share, else a share of the level.
 DEFAULT_EFFECT = 0.01
 SHARES = ("accuracy", "auc", "precision", "recall", "f1", "top_k", "r2")
@@ -96,7 +97,7 @@ class Comparison:
     """A group of studies, compared.
 
     Args:
-        looks: numbers of seeds at which these studies have been compared before.
+        looks: numbers of seeds at which the same question has been asked before → the error that was spent on it.
         test_scorings: data digest → how often its test split has been scored, by all studies of the experiment.
 
     Raises:
@@ -107,17 +108,36 @@ class Comparison:
         self,
         group: Group,
         settings: Settings,
-        looks: Sequence[int] = (),
+        looks: Mapping[int, float] | None = None,
         test_scorings: Mapping[str, int] | None = None,
     ) -> None:
-        self.group, self.settings, self.looks = group, settings, tuple(sorted(set(looks)))
+        self.group, self.settings, self.looks = group, settings, dict(sorted((looks or {}).items()))
         self.test_scorings = dict(test_scorings or {})
         self.seeds = group.seeds
         n, most = len(self.seeds), settings.max_seeds
         if most is not None and n > most:
             raise ConfigError("max_seeds", most, f"at least the {n} seeds that there are", f"max_seeds={n}")
-        self.max_seeds = most or max([n, *self.looks])
-        self.alpha = alpha_of_look(settings.alpha, self.max_seeds, n, self.looks)
+        self.max_seeds = most or n
+        self.spent = self._spend(n)
+
+    def _spend(self, n: int) -> float:
+        """The error that this look may make: none where looks that were not declared have spent it all."""
+        if n in self.looks:
+            return self.looks[n]  # nothing is new
+        left = max(0.0, self.settings.alpha - sum(self.looks.values()))
+        if self.settings.max_seeds is None:
+            return left
+        return min(left, alpha_of_look(self.settings.alpha, self.max_seeds, n, list(self.looks)))
+
+    @property
+    def is_exploratory(self) -> bool:
+        """Whether earlier looks have spent the whole error, so that what this one finds has to be found again."""
+        return self.spent < MIN_ALPHA
+
+    @property
+    def alpha(self) -> float:
+        """The level of the tests and the intervals."""
+        return self.settings.alpha if self.is_exploratory else self.spent
 
     @property
     def by(self) -> str:
@@ -279,7 +299,9 @@ class Comparison:
             if self.settings.max_seeds is not None and more > left:
                 settle += f", of which max_seeds={self.max_seeds} allows {left}"
             said = f"{said}; {lead}: {settle}" if said else f"{lead}: {settle}"
-        return f"{said[0].upper()}{said[1:]}." if said else "Nothing can be said."
+        if self.is_exploratory:
+            said = f"exploratory, since the error was spent on earlier looks: {said}"
+        return f"{said[0].upper()}{said[1:]}."
 
 
 def _and(names: Sequence[str]) -> str:

@@ -284,7 +284,8 @@ def _overrides(study: ComparedStudy, *without: str) -> list[str]:
 
 
 def _list(excluded: Sequence[LeftOut]) -> str:
-    return "".join(f"\n    left out: {each.name}: {each.reason}" for each in list(excluded)[:10])
+    shown = [f"{each.name}: {each.reason}{f'; {each.fix}' if each.fix else ''}" for each in list(excluded)[:10]]
+    return "".join(f"\n    left out: {each}" for each in shown)
 
 
 def unfinished(record: StudyRecord) -> LeftOut | None:

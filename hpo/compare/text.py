@@ -97,12 +97,17 @@ def notes(comparison: Comparison) -> list[str]:
     settings, n = comparison.settings, len(comparison.seeds)
     effect = f"Differences below {comparison.min_effect:.3g} do not matter"
     effect += " (a default; min_effect=… states your own)." if comparison.is_default_effect else "."
-    spent = f"This look spends {comparison.alpha:.3g} of an error of {settings.alpha:g}"
-    if settings.max_seeds is None:
+    spent = f"This look spends {comparison.spent:.3g} of an error of {settings.alpha:g}"
+    if comparison.is_exploratory:
+        seeds = ", ".join(map(str, comparison.looks))
+        spent = f"Looks at {seeds} seeds have spent the whole error of {settings.alpha:g}: what this one finds is a"
+        spent += " reason to compare again, on other seeds and with max_seeds=… declared, and no result."
+    elif settings.max_seeds is None:
         spent += "; whoever means to add seeds and look again declares max_seeds=… beforehand."
     else:
         spent += f" that is spread over looks up to {settings.max_seeds} seeds"
-        spent += f"; earlier looks: {', '.join(map(str, comparison.looks))}." if comparison.looks else "."
+        earlier = [str(look) for look in comparison.looks if look < n]
+        spent += f"; earlier looks: {', '.join(earlier)}." if earlier else "."
     found = [
         f"Test scores are of each study's winner, which was chosen by validation, on {n} seeds as pairs.",
         "A pair shares test split, folds, stop splits and the training seed of equal params, and no random stream.",

@@ -29,7 +29,7 @@ def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
     for name in TABLES:
         table = tidy(comparison, name)
         # A parameter may be text under one strategy and a number under another.
-        for column in table.select_dtypes("object"):
+        for column in (name for name, kind in table.dtypes.items() if pd.api.types.is_object_dtype(kind)):
             kinds = {type(value) for value in table[column].dropna()}
             if len(kinds) > 1:
                 table[column] = table[column].map(lambda value: None if value is None else str(value))

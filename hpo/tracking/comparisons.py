@@ -12,6 +12,8 @@ from hpo.errors import redact
 from hpo.tracking.reader import search_runs
 
 KEY = "hpo.comparison_key"
+N_SEEDS = "hpo.n_seeds"
+SPENT = "hpo.alpha_spent"
 
 
 def log_comparison(
@@ -33,8 +35,8 @@ def log_comparison(
     return str(run.info.run_id)
 
 
-def looks_at(client: mlflow.MlflowClient, experiment_id: str, key: str) -> list[int]:
-    """At how many seeds the same studies have been compared before."""
+def looks_at(client: mlflow.MlflowClient, experiment_id: str, key: str) -> dict[int, float]:
+    """At how many seeds the same question has been asked before → the error that was spent on it."""
     text = f"tags.`hpo.kind` = 'comparison' and tags.`{KEY}` = '{key}'"
-    runs = search_runs(client, experiment_id, text, "attributes.start_time ASC")
-    return [int(run.data.tags.get("hpo.n_seeds", 0)) for run in runs]
+    runs = search_runs(client, experiment_id, text, "attributes.start_time DESC")
+    return {int(run.data.tags[N_SEEDS]): float(run.data.tags[SPENT]) for run in runs}

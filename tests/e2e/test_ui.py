@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,28 +17,6 @@ import pytest
 from hpo import tracking
 
 pytestmark = pytest.mark.slow
-
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1440,1080"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-)
-# Where the pictures of the README come from: HPO_SCREENSHOTS=docs/images pytest -m slow tests/e2e/test_ui.py
-PICTURES = os.environ.get("HPO_SCREENSHOTS")
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the extra ui-test")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("needs Chromium and its driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in FLAGS:
-        options.add_argument(flag)
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()
 
 
 @pytest.fixture
@@ -70,18 +47,16 @@ def wait(condition: Callable[[], Any], what: str, seconds: float = 90) -> None:
 
 
 def picture(browser: Any, folder: Path, name: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     time.sleep(1.0)  # let drawn things settle: only the picture depends on it
     browser.save_screenshot(str(folder / f"{name}.png"))
 
 
 @pytest.mark.timeout(600)
-def test_the_ui_shows_the_study_its_trials_and_their_curves(workdir: Path, server: str, browser: Any) -> None:
+def test_the_ui_shows_the_study_its_trials_and_their_curves(server: str, browser: Any, pictures: Path) -> None:
     client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
     study = tracking.list_studies(client, experiment)[0]
     trials = tracking.load_trials(client, study)
     best = next(t for t in trials if t.number == int(study.tags["hpo.best_trial"]))
-    folder = Path(PICTURES) if PICTURES and Path(PICTURES).is_absolute() else workdir / "pictures"
 
     def text() -> str:
         return str(browser.find_element("tag name", "body").text)
@@ -94,7 +69,7 @@ def test_the_ui_shows_the_study_its_trials_and_their_curves(workdir: Path, serve
         button.click()  # the assistant's panel
     browser.find_element("css selector", ".ag-row button").click()
     wait(lambda: all(f"trial-{t.number:04d}" in text() for t in trials), "its trials")
-    picture(browser, folder, "mlflow-study")
+    picture(browser, pictures, "mlflow-study")
 
     browser.get(f"{server}/#/experiments/{experiment}/runs/{best.run_id}/model-metrics?{training}")
     wait(lambda: "Model metrics" in text(), "the trial's metrics")
@@ -102,10 +77,10 @@ def test_the_ui_shows_the_study_its_trials_and_their_curves(workdir: Path, serve
     browser.find_element("css selector", "input[placeholder='Search metric charts']").send_keys("^loss|accuracy|^val_")
     wait(lambda: "val_accuracy" in text() and "val_loss" in text() and "best_epoch" not in text(), "its four curves")
     wait(lambda: len(browser.find_elements("css selector", ".scatterlayer path")) >= 4, "the lines of its curves")
-    picture(browser, folder, "mlflow-trial")
+    picture(browser, pictures, "mlflow-trial")
 
     browser.get(f"{server}/#/experiments/{experiment}/runs/{study.run_id}?{training}")
     wait(lambda: "test_accuracy" in text() and "best_objective" in text(), "the study's metrics")
     assert f"Best: trial {best.number}" in text()
-    picture(browser, folder, "mlflow-study-run")
-    assert len(list(folder.glob("*.png"))) >= 3
+    picture(browser, pictures, "mlflow-study-run")
+    assert len(list(pictures.glob("*.png"))) >= 3

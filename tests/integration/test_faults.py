@@ -17,20 +17,25 @@ def left_alone() -> dict[str, faults.Reference]:
 
 
 def check(
-    strategy: str, fault: str, moment: float, store: Path, left_alone: dict[str, faults.Reference], tmp_path: Path
+    strategy: str,
+    fault: str,
+    moment: float,
+    store: Path,
+    left_alone: dict[str, faults.Reference],
+    tmp_path: Path,
+    kills: int = 1,
 ) -> None:
     if strategy not in left_alone:
         left_alone[strategy] = faults.reference(strategy, "", True, store)
-    audit = faults.one(strategy, fault, left_alone[strategy], moment, store, keep=tmp_path)
+    audit = faults.one(strategy, fault, left_alone[strategy], moment, store, tmp_path, kills)
     assert audit.total == 0, audit.remarks
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("moment", [0.15, 0.5])
-def test_a_driver_that_is_killed_loses_and_repeats_nothing(
-    strategy: str, moment: float, prepared_store: Path, left_alone: dict[str, faults.Reference], tmp_path: Path
+def test_a_driver_that_is_killed_twice_loses_and_repeats_nothing(
+    strategy: str, prepared_store: Path, left_alone: dict[str, faults.Reference], tmp_path: Path
 ) -> None:
-    check(strategy, "kill_driver", moment, prepared_store, left_alone, tmp_path)
+    check(strategy, "kill_driver", 0.5, prepared_store, left_alone, tmp_path, kills=2)
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(

@@ -1,0 +1,78 @@
+"""How long it takes to read 10,000 finished trials back for a comparison, from SQLite.
+
+::
+
+    python -m benchmarks.reading              twenty studies of 500 trials, recorded as any study is
+    python -m benchmarks.reading --store DIR  the same, kept in DIR, or read again where DIR has them
+
+Each study is read in both ways there are: from the tables that it leaves behind, and, as of a study that has none, from
+the runs of its trials, without their curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from hpo import tracking
+from hpo.cli import main as hpo
+from hpo.compare.command import compare
+from hpo.compare.load import load
+from hpo.compare.settings import Wanted
+
+N_SEEDS, N_TRIALS = 10, 500
+STRATEGIES = ("random", "optuna_random")
+STUDY = (
+    *("model=svm", "dataset=breast_cancer", "executor=inline", "executor.threads_per_trial=1"),
+    *("search_space.kernel.choices=[rbf]", "search_space.gamma.when.kernel=[rbf]", "~search_space.degree"),
+    "limits.timeout_seconds=null",
+)
+
+
+def record(n_trials: int) -> None:
+    """Run the studies that are not there."""
+    for strategy in STRATEGIES:
+        for seed in range(N_SEEDS):
+            own = (f"strategy={strategy}", f"seed={seed}", f"limits.n_trials={n_trials}", f"study={strategy}-{seed}")
+            if not Path("hpo_runs", "studies", f"{strategy}-{seed}", "tables").exists() and hpo([*STUDY, *own]):
+                raise SystemExit("a study failed")
+
+
+def main() -> None:
+    """Record, read in both ways, and print the seconds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, help="a folder for the studies")
+    parser.add_argument("--trials", type=int, default=N_TRIALS, help="of each of the twenty studies")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as spare:
+        folder = options.store or Path(spare)
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)
+        record(options.trials)
+        began = time.perf_counter()
+        client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+        studies = tracking.list_studies(client, experiment)
+        with tempfile.TemporaryDirectory() as cache:
+            loaded, _ = load(client, studies, Path(cache))
+            n_trials = sum(len(study.trials) for study in loaded)
+        from_tables = time.perf_counter() - began
+        began = time.perf_counter()
+        n_runs = sum(len(tracking.load_trials(client, study)) for study in studies)
+        from_runs = time.perf_counter() - began
+        began = time.perf_counter()
+        with Path(os.devnull).open("w") as nowhere:
+            out = Console(file=nowhere)
+            compare(Wanted(experiment="hpo"), client, experiment, Path("hpo_runs"), out, is_logged=False)
+        whole = time.perf_counter() - began
+    print(f"{len(studies)} studies, {n_trials:,} trials read from tables: {from_tables:.1f} s")
+    print(f"{n_runs:,} trials read from their runs, without curves: {from_runs:.1f} s")
+    print(f"the whole comparison with its report: {whole:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The report of a comparison in a real browser without a network: all plots, no complaints, wide and narrow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+PLOTS = {
+    *("differences", "scores", "curve-trials", "curve-epochs", "curve-seconds", "over-tuning", "importances"),
+    *("parallel", "stopping", "savings", "fits", "cost"),
+}
+STUDIES = ("model=mnist_cnn", "dataset=digits", "max_epochs=6", "limits.n_trials=6", "limits.timeout_seconds=null")
+# Every plot that is drawn, with the width of its place and its own.
+BOXES = """
+return [...document.querySelectorAll('.js-plotly-plot')]
+  .filter(plot => plot.querySelector('svg.main-svg'))
+  .map(plot => [plot.id, plot.clientWidth, plot.querySelector('svg.main-svg').clientWidth])
+"""
+
+
+@pytest.mark.timeout(1800)
+def test_the_report_opens_without_a_network(
+    hpo: Callable[..., int], workdir: Path, browser: Any, pictures: Path
+) -> None:
+    assert hpo("compare", "strategies=[grid,random,optuna]", "seeds=3", "name=which", "executor=inline", *STUDIES) == 0
+    page = workdir / "hpo_runs" / "comparisons" / "which" / "report.html"
+    browser.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    for width in (1280, 400):
+        resize(browser, width, 900)
+        browser.get(page.as_uri())
+        time.sleep(3.0)
+        boxes = browser.execute_script(BOXES)
+        assert {name.removeprefix("plot-") for name, _, _ in boxes} == PLOTS
+        assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+        # Nothing is wider than the window but what scrolls by itself, and every plot has its card's width.
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        assert all(abs(outer - inner) <= 1 and outer > 280 for _, outer, inner in boxes), boxes
+        assert browser.find_element("id", "verdict").is_displayed()
+        resize(browser, width, browser.execute_script("return document.documentElement.scrollHeight"))
+        time.sleep(1.0)
+        browser.save_screenshot(str(pictures / f"compare-report-{width}.png"))
+    resize(browser, 1280, 1120)
+    browser.get(page.as_uri())
+    time.sleep(3.0)
+    browser.save_screenshot(str(pictures / "compare-report.png"))
+
+
+def resize(browser: Any, width: int, height: int) -> None:
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -1,0 +1,150 @@
+"""Comparing real studies from one command: what the report says, what a kill costs, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report import all_runs, check_report, read_page
+
+from hpo import tracking
+from hpo.tracking import SPENT
+
+QUICK = ("dataset=breast_cancer", "model=random_forest", "model.grow_by=2", "max_epochs=5", "early_stopping.patience=1")
+LIMITS = ("limits.n_trials=4", "limits.timeout_seconds=null", "executor.threads_per_trial=1")
+
+
+@pytest.fixture
+def store(workdir: Path) -> tuple[Any, str]:
+    return tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+
+
+def test_every_number_of_a_report_follows_from_the_runs(
+    hpo: Callable[..., int], workdir: Path, store: tuple[Any, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("compare", "strategies=[grid,random,hyperopt]", "name=mine", "executor=inline", *QUICK, *LIMITS)
+    assert hpo(*command, "seeds=3", "min_effect=0.02") == 0
+    folder = workdir / "hpo_runs" / "comparisons" / "mine"
+    check_report(*store, folder, "hpo.strategy", min_effect=0.02)
+
+    said = capsys.readouterr().out
+    page = read_page(folder / "report.html")
+    assert page.verdict in " ".join(said.split())
+    assert page.verdict in (folder / "report.md").read_text()
+    for cell in (cell for row in page.tables["pairs"] for cell in row):
+        assert cell in (folder / "report.md").read_text()
+
+    # The comparison is a run beside its studies, with the report as its artifact.
+    (run,) = [r for r in all_runs(*store) if r.data.tags["hpo.kind"] == "comparison"]
+    assert run.data.tags["hpo.verdict"] == page.verdict
+    assert float(run.data.tags[SPENT]) == 0.05
+    linked = {key.removeprefix("hpo.study."): value for key, value in run.data.tags.items() if "hpo.study." in key}
+    assert linked == {row[2]: row[3] for row in page.tables["studies"][1:]}
+    artifacts = {file.path for file in store[0].list_artifacts(run.info.run_id)}
+    assert {"report.html", "report.md", "trials.parquet", "folds.csv", "epochs.parquet"} <= artifacts
+
+    # Once more: nothing is trained, the same is said. Another number of seeds without max_seeds is exploratory.
+    assert hpo(*command, "seeds=3", "min_effect=0.02") == 0
+    assert "9 studies of this comparison have finished before" in capsys.readouterr().out
+    assert read_page(folder / "report.html").verdict == page.verdict
+    assert hpo(*command, "min_effect=0.02", "seeds=[0,1]") == 0
+    assert "Exploratory" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_said_with_the_command_that_supplies_it(
+    hpo: Callable[..., int], store: tuple[Any, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused() -> str:
+        assert hpo("compare", "experiment=hpo") == 2
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return captured.err
+
+    study = ("model=svm", "dataset=breast_cancer", "limits.n_trials=2", "executor.threads_per_trial=1")
+    assert "no studies" in refused()
+    assert hpo(*study, "strategy=random", "seed=0", "study=a") == 0
+    said = refused()
+    assert "at least two levels of strategy; all comparable studies have random" in said
+    assert "python -m hpo compare by=strategy 'levels=[random,…]' model=svm dataset=breast_cancer" in said
+    assert hpo(*study, "strategy=optuna", "seed=0", "study=b") == 0
+    said = refused()
+    assert "seeds there are: optuna: 0; random: 0" in said
+    # A study that differs in its budget cannot take the place of the missing one.
+    assert hpo(*study, "strategy=optuna", "seed=1", "study=c", "limits.n_trials=3") == 0
+    said = refused()
+    assert re.search(r"left out: c: it differs in .*limits.n_trials \(3, not 2\)", said)
+    # One that has not finished neither: as a driver leaves it that was killed.
+    assert hpo(*study, "strategy=random", "seed=1", "study=d") == 0
+    (run,) = [run for run in all_runs(*store) if run.info.run_name == "d"]
+    store[0].set_tag(run.info.run_id, "hpo.state", "running")
+    said = refused()
+    assert "left out: d: it is running; python -m hpo resume d" in said
+    # The commands that are offered are those that help.
+    commands = re.search(r"(python -m hpo .*)", said.splitlines()[-1])
+    assert commands is not None
+    for command in commands.group(1).split("; "):
+        assert hpo(*shlex.split(command)[3:]) == 0
+    capsys.readouterr()
+    assert hpo("compare", "experiment=hpo") == 0
+    captured = capsys.readouterr()
+    assert "left out: c" in captured.out
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 1800.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.timeout(600)
+def test_a_comparison_that_was_killed_goes_on(workdir: Path, store: tuple[Any, str]) -> None:
+    study = ("model=svm", "dataset=digits", "limits.n_trials=4", "executor.threads_per_trial=1")
+    kill_and_go_on(workdir, store, ["strategies=[random,optuna]", "seeds=2", *study], "mine-optuna-s0", 4 * 4)
+    looks = json.loads((workdir / "hpo_runs" / "comparisons" / "mine" / "looks.json").read_text())
+    assert list(looks.values()) == [{"2": 0.05}]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_four_strategies_on_a_cnn_with_five_seeds_each(workdir: Path, store: tuple[Any, str]) -> None:
+    study = ("model=mnist_cnn", "dataset=digits", "max_epochs=6", "limits.n_trials=6", "limits.timeout_seconds=null")
+    words = ["strategies=[grid,random,optuna,hyperopt]", "seeds=5", *study]
+    kill_and_go_on(workdir, store, words, "mine-optuna-s2", 20 * 6)
+
+
+def kill_and_go_on(workdir: Path, store: tuple[Any, str], words: list[str], during: str, n_trials: int) -> None:
+    """Kill a comparison when a trial of the study ``during`` has ended, give the same command, and look at it all."""
+    command = [sys.executable, "-m", "hpo", "compare", "name=mine", *words]
+    outbox = workdir / "hpo_runs" / "studies" / during / "outbox.jsonl"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for(lambda: outbox.exists() and '"end"' in outbox.read_text())
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "studies of this comparison have finished before" in done.stdout
+    runs = all_runs(*store)
+    kinds = Counter(run.data.tags["hpo.kind"] for run in runs)
+    names = {run.info.run_name for run in runs if run.data.tags["hpo.kind"] == "study"}
+    assert kinds["study"] == len(names)
+    assert kinds["comparison"] == 1
+    finished = [
+        (run.data.tags["mlflow.parentRunId"], run.data.tags["hpo.trial"])
+        for run in runs
+        if run.data.tags["hpo.kind"] == "trial" and "hpo.superseded" not in run.data.tags
+    ]
+    assert len(finished) == len(set(finished)) == n_trials
+    assert all(run.info.status in ("FINISHED", "FAILED", "KILLED") for run in runs)
+    check_report(*store, workdir / "hpo_runs" / "comparisons" / "mine", "hpo.strategy", min_effect=0.01)
