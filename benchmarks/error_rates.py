@@ -388,12 +388,12 @@ def look_by_look(
     scores: Array, maximize: bool, settings: Settings, looks: Sequence[int]
 ) -> Iterator[tuple[int, list[Difference]]]:
     """What the protocol says at every look, to a person who adds seeds in between."""
-    studies, spent = compared(scores, maximize), dict[int, float]()
+    studies, spent = compared(scores, maximize), dict[tuple[int, ...], float]()
     for n in looks:
         group = Group("strategy", {label: dict(list(s.items())[:n]) for label, s in studies.items()}, ())
         comparison = Comparison(group, settings, spent)
         yield n, comparison.differences
-        spent[n] = comparison.spent
+        spent[tuple(comparison.seeds)] = comparison.spent
 
 
 def is_called(differences: Sequence[Difference]) -> bool:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from enum import StrEnum
 
-from hpo.trial import Objective, Trial
+from hpo.trial import Objective, Trial, metric_direction
 
 # Gaps within so many standard errors may be chance.
 N_STANDARD_ERRORS = 2.0
@@ -59,11 +59,12 @@ def standard_error(trial: Trial, objective: Objective, n_scored: int) -> float |
 
 def has_worsened(trial: Trial) -> bool:
     """Whether the watched metric ended worse than at its best, on at least half of the folds that have a curve."""
-    worsened = [
-        fold.outcome.best_epoch is not None and fold.outcome.best_epoch < fold.outcome.epochs_run - 1
-        for fold in trial.folds
-        if fold.outcome.epochs_run > 1
-    ]
+    worsened = []
+    for fold in trial.folds:
+        curve, best = fold.history.get(fold.outcome.monitor, ()), fold.outcome.best_epoch
+        if len(curve) > 1 and best is not None:
+            loss = curve[-1] - curve[best]
+            worsened.append(-loss > 0 if metric_direction(fold.outcome.monitor) == "maximize" else loss > 0)
     return bool(worsened) and sum(worsened) * 2 >= len(worsened)
 
 

@@ -119,7 +119,8 @@ def check_report(
     pairs = [tuple(row[0].split(" − ")) for row in rows]
     assert {frozenset(pair) for pair in pairs} == {frozenset((a, b)) for a in test for b in test if a != b}
     values = [np.array([sign * (test[a][seed] - test[b][seed]) for seed in test[a]]) for a, b in pairs]
-    different, equal = _holm([_p_different(v) for v in values]), _holm([_p_equal(v, min_effect) for v in values])
+    p_values = [*(_p_different(v) for v in values), *(_p_equal(v, min_effect) for v in values)]
+    different, equal = np.split(np.array(_adjusted(p_values, len(pairs))), 2)
     for (_, *cells), found, p, q in zip(rows, values, different, equal, strict=True):
         assert cells[:3] == _pair(found, alpha)
         assert cells[3:] == [f"{p:.3g}", f"{q:.3g}", cells[-1]]
@@ -190,9 +191,10 @@ def _p_equal(values: Any, margin: float) -> float:
     return float(max(stats.t.sf(side, len(values) - 1) for side in sides))
 
 
-def _holm(p_values: list[float]) -> list[float]:
+def _adjusted(p_values: list[float], n_pairs: int) -> list[float]:
+    """Shaffer's step-down: no more than one true hypothesis a pair."""
     ranked = sorted(p_values)
-    steps = np.maximum.accumulate([min(1.0, (len(ranked) - i) * p) for i, p in enumerate(ranked)])
+    steps = np.maximum.accumulate([min(1.0, min(n_pairs, len(ranked) - i) * p) for i, p in enumerate(ranked)])
     return [float(max(steps[i] for i, other in enumerate(ranked) if other == p)) for p in p_values]
 
 

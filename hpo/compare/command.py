@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hpo import tracking
 from hpo.compare import pages, studies, text
-from hpo.compare.comparison import Comparison, Settings
+from hpo.compare.comparison import Comparison, Look, Settings
 from hpo.compare.load import load
 from hpo.compare.settings import Wanted
 from hpo.compare.tidy import write_tables
@@ -77,7 +77,7 @@ def compare(
         report = folder / "report.md"
         report.write_text(text.markdown(comparison), encoding="utf-8")
         page = pages.write_page(comparison, folder / "report.html")
-        _remember_look(folder, key, len(comparison.seeds), comparison.spent)
+        _remember_look(folder, key, comparison.seeds, comparison.spent)
         if is_logged:
             _log(comparison, client, experiment_id, folder.name, key, [page, report, *files])
         text.print_comparison(console, comparison, [str(page), str(report), f"{folder}/trials.parquet, folds, epochs"])
@@ -91,16 +91,17 @@ def comparison_key(group: studies.Group) -> str:
     return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
 
 
-def _own_looks(folder: Path, key: str) -> dict[int, float]:
+def _own_looks(folder: Path, key: str) -> dict[Look, float]:
     path = folder / "looks.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {int(n): float(spent) for n, spent in known.get(key, {}).items()}
+    return {tuple(look["seeds"]): float(look["spent"]) for look in known.get(key, [])}
 
 
-def _remember_look(folder: Path, key: str, n_seeds: int, spent: float) -> None:
+def _remember_look(folder: Path, key: str, seeds: Sequence[int], spent: float) -> None:
     path = folder / "looks.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known[key] = {**known.get(key, {}), str(n_seeds): spent}
+    others = [look for look in known.get(key, []) if look["seeds"] != list(seeds)]
+    known[key] = [*others, {"seeds": list(seeds), "spent": spent}]
     path.write_text(json.dumps(known, indent=2), encoding="utf-8")
 
 
@@ -109,7 +110,7 @@ def _log(comparison: Comparison, client: Any, experiment_id: str, name: str, key
         tracking.KEY: key,
         "hpo.by": comparison.by,
         "hpo.levels": json.dumps(list(comparison.group.studies)),
-        tracking.N_SEEDS: str(len(comparison.seeds)),
+        tracking.SEEDS: json.dumps(comparison.seeds),
         tracking.SPENT: repr(comparison.spent),
         "hpo.verdict": comparison.verdict,
         "mlflow.note.content": text.markdown(comparison),

@@ -27,6 +27,8 @@ from hpo.trial import EarlyStopping, Objective
 
 ALPHA = 0.05
 MIN_ALPHA = 1e-9
+Look = tuple[int, ...]
+"""The seeds that a comparison has looked at, in order."""
 # The smallest difference that matters where the user says nothing: a point of a share, else a share of the level.
 DEFAULT_EFFECT = 0.01
 SHARES = ("accuracy", "auc", "precision", "recall", "f1", "top_k", "r2")
@@ -97,7 +99,7 @@ class Comparison:
     """A group of studies, compared.
 
     Args:
-        looks: numbers of seeds at which the same question has been asked before → the error that was spent on it.
+        looks: seeds at which the same question has been asked before → the error that was spent on it.
         test_scorings: data digest → how often its test split has been scored, by all studies of the experiment.
 
     Raises:
@@ -108,7 +110,7 @@ class Comparison:
         self,
         group: Group,
         settings: Settings,
-        looks: Mapping[int, float] | None = None,
+        looks: Mapping[Look, float] | None = None,
         test_scorings: Mapping[str, int] | None = None,
     ) -> None:
         self.group, self.settings, self.looks = group, settings, dict(sorted((looks or {}).items()))
@@ -118,16 +120,17 @@ class Comparison:
         if most is not None and n > most:
             raise ConfigError("max_seeds", most, f"at least the {n} seeds that there are", f"max_seeds={n}")
         self.max_seeds = most or n
-        self.spent = self._spend(n)
+        self.spent = self._spend()
 
-    def _spend(self, n: int) -> float:
+    def _spend(self) -> float:
         """The error that this look may make: none where looks that were not declared have spent it all."""
-        if n in self.looks:
-            return self.looks[n]  # nothing is new
+        look, before = tuple(self.seeds), [len(look) for look in self.looks]
+        if look in self.looks:
+            return self.looks[look]  # nothing is new
         left = max(0.0, self.settings.alpha - sum(self.looks.values()))
         if self.settings.max_seeds is None:
             return left
-        return min(left, alpha_of_look(self.settings.alpha, self.max_seeds, n, list(self.looks)))
+        return min(left, alpha_of_look(self.settings.alpha, self.max_seeds, len(look), before))
 
     @property
     def is_exploratory(self) -> bool:

@@ -52,7 +52,7 @@ def incumbent(trials: pd.DataFrame, axis: str, maximize: bool) -> Incumbent:
     values = ended["objective"].to_numpy(float) * (1 if maximize else -1)
     known = np.where(np.isnan(values), -np.inf, values)
     best = np.maximum.accumulate(known) if len(known) else known
-    changed = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
+    changed = np.flatnonzero(best > np.concatenate([[-np.inf], best[:-1]]))
     end = float(places[-1]) if len(places) else 0.0
     return Incumbent(places[changed], best[changed] * (1 if maximize else -1), end)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -46,12 +48,16 @@ class Wanted:
     @property
     def title(self) -> str:
         """The name of the comparison: the beginning of the names of its studies."""
-        text = repr((self.by, sorted(self.overrides)))
+        own = {level: o for level, o in self.levels.items() if o and o != _grid_options(level)}
+        text = repr((self.by, sorted(self.overrides), *([sorted(own.items())] if own else [])))
         return self.name or f"cmp-{hashlib.blake2b(text.encode(), digest_size=3).hexdigest()}"
 
     def study(self, level: str, seed: int) -> str:
         """The name of a study: the same whenever the same is asked for, so that it is continued."""
-        return f"{self.title}-{re.sub(r'[^A-Za-z0-9_.]+', '-', level).strip('-') or 'x'}-s{seed}"
+        word = re.sub(r"[^A-Za-z0-9_.]+", "-", level).strip("-") or "x"
+        if word != level:
+            word += f"-{hashlib.blake2b(level.encode(), digest_size=2).hexdigest()}"  # else -1 and 1 were one study
+        return f"{self.title}-{word}-s{seed}"
 
     def command(self, level: str, seed: int) -> list[str]:
         """The command line of a study."""
@@ -100,6 +106,11 @@ def _grid_options(strategy: str) -> tuple[str, ...]:
 
 
 def _value(key: str, text: str) -> Any:
+    if key in ("name", "by", "experiment", "comparison"):
+        return text
+    if key in ("min_effect", "alpha"):
+        with contextlib.suppress(ValueError):
+            return float(text)  # YAML takes 1e-3 for text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -119,8 +130,12 @@ def _named(name: Any) -> dict[str, Any]:
 def _levels(given: Any, named: Any) -> dict[str, tuple[str, ...]]:
     known = named if isinstance(named, Mapping) else {}
     if isinstance(given, Mapping):
+        for level, own in given.items():
+            if own is not None and not (isinstance(own, list) and all(isinstance(each, str) for each in own)):
+                fix = f"'levels={{{level}: [KEY=VALUE]}}'"
+                raise ConfigError("levels", f"{level}: {own}", "a list of overrides for each level", fix)
         return {_level(level): tuple(overrides or ()) for level, overrides in given.items()}
-    if not isinstance(given, list):
+    if not isinstance(given, list) or any(isinstance(each, list | dict) for each in given):
         raise ConfigError("levels", given, "a list of levels", "'strategies=[random, optuna]'")
     return {_level(level): tuple(known.get(level) or ()) for level in given}
 
@@ -147,10 +162,16 @@ def _checked(wanted: Wanted) -> Wanted:
         )
     for name in ("min_effect", "alpha"):
         value = getattr(wanted, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-            raise ConfigError(name, value, "a number above 0", f"{name}=0.01")
+        most = 1.0 if name == "alpha" else math.inf
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and 0 < value < most):
+            expected = "a number above 0" + (" and below 1" if name == "alpha" else "")
+            raise ConfigError(name, value, expected, f"{name}=0.01")
     if wanted.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", str(wanted.name)):
         raise ConfigError("name", wanted.name, "at most 61 letters, digits, '_', '.' and '-'", "name=mine")
+    if wanted.by in ("seed", "study") or wanted.by.startswith("limits."):
+        expected = "a factor that is not a seed, a name or a budget: those are the same for all levels"
+        raise ConfigError("by", wanted.by, expected, "by=strategy")
     if not re.fullmatch(r"[A-Za-z_][\w./]*", str(wanted.by)):
         raise ConfigError("by", wanted.by, "a config group or a key, such as strategy or model.dropout", "by=strategy")
     if wanted.experiment is not None:

@@ -38,8 +38,8 @@ class Difference:
         first, second: the levels.
         differences: first minus second by seed, with the sign that makes positive better.
         low, high: the interval of the mean at confidence ``1 - alpha``.
-        p_value: two-sided, of no difference; ``p_adjusted`` after Holm (1979) over all pairs.
-        p_equivalent: of a difference of ``min_effect`` or more (two one-sided tests, Schuirmann 1987), after Holm.
+        p_value: two-sided, of no difference; ``p_adjusted`` with the error shared by all pairs, see :func:`adjust`.
+        p_equivalent: of a difference of ``min_effect`` or more (two one-sided tests, Schuirmann 1987), adjusted too.
         effect_size: mean over standard deviation of the differences, with Hedges' (1981) correction; None where all
             differences are equal.
         n_more: seeds that would probably settle an unresolved pair: from ``min_effect`` and the spread that was seen,
@@ -100,10 +100,10 @@ def compare_pairs(
         for first, second in combinations(scores, 2)
     ]
     found = [difference for difference in found if difference.n >= 2]
-    differ = holm([difference.p_value for difference in found])
-    equal = holm([difference.p_equivalent for difference in found])
-    adjusted = [replace(d, p_adjusted=p, p_equivalent=q) for d, p, q in zip(found, differ, equal, strict=True)]
-    return [_judged(difference, len(found)) for difference in adjusted]
+    n = len(found)
+    both = adjust([*(d.p_value for d in found), *(d.p_equivalent for d in found)], n)
+    adjusted = [replace(d, p_adjusted=p, p_equivalent=q) for d, p, q in zip(found, both[:n], both[n:], strict=True)]
+    return [_judged(difference, n) for difference in adjusted]
 
 
 def _paired(first: Mapping[int, float], second: Mapping[int, float], maximize: bool) -> dict[int, float]:
@@ -119,7 +119,7 @@ def _difference(
     mean = float(values.mean()) if n else math.nan
     sd = float(values.std(ddof=1)) if n > 1 else math.nan
     effect: float | None = None
-    if n < 2:
+    if n < 2 or not math.isfinite(sd):
         low, high, p_value, p_equivalent = -math.inf, math.inf, 1.0, 1.0
     elif sd > 1e-12 * max(1.0, abs(mean)):
         error = sd / math.sqrt(n)
@@ -147,16 +147,25 @@ def _judged(difference: Difference, n_pairs: int) -> Difference:
         return replace(difference, verdict=Verdict.EQUIVALENT)
     if difference.p_adjusted <= difference.alpha:
         return replace(difference, verdict=Verdict.BETTER if difference.mean > 0 else Verdict.WORSE)
-    needed = seeds_needed(difference.sd, difference.min_effect, difference.alpha / n_pairs)
+    if difference.effect_size is None and math.isfinite(difference.sd):
+        # The sign test: 2^(1-n) for a difference, half of that for equivalence.
+        needed = math.ceil(-math.log2(difference.alpha / n_pairs)) + (abs(difference.mean) >= difference.min_effect)
+    else:
+        needed = seeds_needed(difference.sd, difference.min_effect, difference.alpha / n_pairs)
     return replace(difference, n_more=max(1, needed - difference.n))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Holm 1979), in the order given."""
+def adjust(p_values: Sequence[float], n_pairs: int) -> list[float]:
+    """Adjusted p-values of the hypotheses of all pairs, in the order given.
+
+    Holm (1979) as Shaffer (1986) sharpened it: of a pair's two hypotheses, no difference and one that matters, at most
+    one is true, so that no more than ``n_pairs`` of them are.
+    """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, so_far = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
-        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[index]))
+        n_true = min(n_pairs, len(p_values) - rank)
+        so_far = max(so_far, min(1.0, n_true * p_values[index]))
         adjusted[index] = so_far
     return adjusted
 
@@ -168,7 +177,7 @@ def power(n: int, sd: float, effect: float, alpha: float) -> float:
     if sd <= 0:
         return 1.0
     shift, critical = effect / sd * math.sqrt(n), float(stats.t.ppf(1 - alpha / 2, n - 1))
-    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.sf(critical, n - 1, -shift))
 
 
 def seeds_needed(sd: float, effect: float, alpha: float) -> int:

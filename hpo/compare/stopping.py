@@ -85,6 +85,8 @@ def _shorter(
             trial = int(str(trial))
             n_run, kept = replay(curve[stopping.monitor].tolist(), shorter)
             _, kept_before = replay(curve[stopping.monitor].tolist(), replace(stopping, patience=None))
+            if not stopping.restore_best_weights:
+                kept, kept_before = n_run - 1, len(curve) - 1
             ran += n_run
             if kept != kept_before:
                 changed.add(trial)

@@ -34,6 +34,7 @@ _IMPLIED = {
 # Libraries whose versions matter whatever the strategy is.
 _VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn")
 TABLES = ("trials", "folds", "epochs")
+INFINITE = 1e300  # MLflow's SQL stores keep an infinite value as 1.8e308
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def group(studies: Sequence[ComparedStudy], by: str, left_out: Sequence[LeftOut]
     excluded = list(left_out)
     kept: dict[tuple[str, int, str], ComparedStudy] = {}
     for study in studies:
-        if math.isnan(study.test_score):
+        if not abs(study.test_score) < INFINITE:
             excluded.append(
                 LeftOut(study.name, f"{study.objective.metric} of its winner on the test split is not recorded")
             )
@@ -188,9 +189,10 @@ def group(studies: Sequence[ComparedStudy], by: str, left_out: Sequence[LeftOut]
             kept[place] = study
     sizes = Counter(key for _, _, key in kept)
     levels_of = {key: {level for level, _, other in kept if other == key} for key in sizes}
+    n_common = {key: _n_common(kept, key) if len(levels_of[key]) > 1 else 0 for key in sizes}
     if not sizes:
         raise _nothing(by, excluded)
-    chosen = max(sizes, key=lambda key: (len(levels_of[key]) > 1, sizes[key]))
+    chosen = max(sizes, key=lambda key: (n_common[key] > 1, len(levels_of[key]) > 1, sizes[key]))
     inside = [study for (_, _, key), study in kept.items() if key == chosen]
     for (_, _, key), study in kept.items():
         if key != chosen:
@@ -206,6 +208,15 @@ def group(studies: Sequence[ComparedStudy], by: str, left_out: Sequence[LeftOut]
     if len(made.seeds) < 2:
         raise _few_seeds(made)
     return made
+
+
+def _n_common(kept: Mapping[tuple[str, int, str], ComparedStudy], key: str) -> int:
+    """Seeds that all levels of a set have."""
+    seeds: dict[str, set[int]] = {}
+    for level, seed, other in kept:
+        if other == key:
+            seeds.setdefault(level, set()).add(seed)
+    return len(set.intersection(*seeds.values()))
 
 
 def _ignored(by: str) -> tuple[str, ...]:
@@ -225,7 +236,9 @@ def comparable(study: ComparedStudy, by: str) -> dict[str, Any]:
 
 
 def _key(study: ComparedStudy, by: str) -> str:
-    return json.dumps(comparable(study, by), sort_keys=True, default=str)
+    # As Python compares them: 0 and 0.0 are the same value of a key.
+    values = {k: float(v) if type(v) is int else v for k, v in comparable(study, by).items()}
+    return json.dumps(values, sort_keys=True, default=str)
 
 
 def _differs(study: ComparedStudy, other: ComparedStudy, by: str) -> str:

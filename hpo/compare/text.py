@@ -64,7 +64,7 @@ def _level_cells(level: Level, axis: str) -> list[str]:
         when,
         f"{statistics.fmean(level.n_trials):g}",
         f"{statistics.fmean(level.epochs):.0f}",
-        f"{statistics.fmean(level.seconds):.0f}",
+        number(statistics.fmean(level.seconds), 0),
         f"{level.stopping.share_saved:.0%}",
         str(failed),
     ]
@@ -99,19 +99,19 @@ def notes(comparison: Comparison) -> list[str]:
     effect += " (a default; min_effect=… states your own)." if comparison.is_default_effect else "."
     spent = f"This look spends {comparison.spent:.3g} of an error of {settings.alpha:g}"
     if comparison.is_exploratory:
-        seeds = ", ".join(map(str, comparison.looks))
+        seeds = ", ".join(str(len(look)) for look in comparison.looks)
         spent = f"Looks at {seeds} seeds have spent the whole error of {settings.alpha:g}: what this one finds is a"
         spent += " reason to compare again, on other seeds and with max_seeds=… declared, and no result."
     elif settings.max_seeds is None:
         spent += "; whoever means to add seeds and look again declares max_seeds=… beforehand."
     else:
         spent += f" that is spread over looks up to {settings.max_seeds} seeds"
-        earlier = [str(look) for look in comparison.looks if look < n]
+        earlier = [str(len(look)) for look in comparison.looks if look != tuple(comparison.seeds)]
         spent += f"; earlier looks: {', '.join(earlier)}." if earlier else "."
     found = [
         f"Test scores are of each study's winner, which was chosen by validation, on {n} seeds as pairs.",
         "A pair shares test split, folds, stop splits and the training seed of equal params, and no random stream.",
-        "Intervals are Student's t of the paired differences, each by itself; p values are Holm's over the pairs.",
+        "Intervals are Student's t of the paired differences, each by itself; p values are adjusted over the pairs.",
         effect,
         spent,
     ]

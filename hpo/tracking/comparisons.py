@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from hpo.errors import redact
 from hpo.tracking.reader import search_runs
 
 KEY = "hpo.comparison_key"
-N_SEEDS = "hpo.n_seeds"
+SEEDS = "hpo.seeds"
 SPENT = "hpo.alpha_spent"
 
 
@@ -35,8 +36,8 @@ def log_comparison(
     return str(run.info.run_id)
 
 
-def looks_at(client: mlflow.MlflowClient, experiment_id: str, key: str) -> dict[int, float]:
-    """At how many seeds the same question has been asked before → the error that was spent on it."""
+def looks_at(client: mlflow.MlflowClient, experiment_id: str, key: str) -> dict[tuple[int, ...], float]:
+    """The seeds at which the same question has been asked before → the error that was spent on it."""
     text = f"tags.`hpo.kind` = 'comparison' and tags.`{KEY}` = '{key}'"
     runs = search_runs(client, experiment_id, text, "attributes.start_time DESC")
-    return {int(run.data.tags[N_SEEDS]): float(run.data.tags[SPENT]) for run in runs}
+    return {tuple(json.loads(run.data.tags[SEEDS])): float(run.data.tags[SPENT]) for run in runs}

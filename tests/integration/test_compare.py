@@ -113,7 +113,7 @@ def test_a_comparison_that_was_killed_goes_on(workdir: Path, store: tuple[Any, s
     study = ("model=svm", "dataset=digits", "limits.n_trials=4", "executor.threads_per_trial=1")
     kill_and_go_on(workdir, store, ["strategies=[random,optuna]", "seeds=2", *study], "mine-optuna-s0", 4 * 4)
     looks = json.loads((workdir / "hpo_runs" / "comparisons" / "mine" / "looks.json").read_text())
-    assert list(looks.values()) == [{"2": 0.05}]
+    assert list(looks.values()) == [[{"seeds": [0, 1], "spent": 0.05}]]
 
 
 @pytest.mark.slow

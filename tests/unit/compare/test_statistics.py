@@ -13,9 +13,9 @@ from scipy import stats
 from hpo.compare.statistics import (
     Difference,
     Verdict,
+    adjust,
     alpha_of_look,
     compare_pairs,
-    holm,
     power,
     seeds_needed,
 )
@@ -216,28 +216,36 @@ def test_a_score_that_is_no_number_decides_nothing(n: int) -> None:
         assert found.p_value == 1.0
 
 
-# Holm
+# All pairs together
 
 
 def test_p_values_are_adjusted_as_holm_does_it() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == [
+    assert adjust([0.01, 0.04, 0.03, 0.005], 4) == [
         pytest.approx(0.03),
         pytest.approx(0.06),  # 0.04 × 1, but not below the one before it
         pytest.approx(0.06),
         pytest.approx(0.02),
     ]
-    assert holm([0.02]) == [0.02]
-    assert holm([]) == []
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert adjust([0.02], 1) == [0.02]
+    assert adjust([], 0) == []
+    assert adjust([0.9, 0.8], 2) == [1.0, 1.0]
+
+
+def test_of_the_two_hypotheses_of_a_pair_one_at_most_is_true() -> None:
+    # Three pairs, six hypotheses: three at most are true at once, then as many as are left.
+    p_values = [0.001, 0.002, 0.004, 0.010, 0.020, 0.5]
+    assert adjust(p_values, 3) == [pytest.approx(p) for p in (0.003, 0.006, 0.012, 0.030, 0.040, 0.5)]
+    assert adjust([0.03, 0.9], 1) == [0.03, 0.9]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_the_p_value_and_bonferroni(p_values: list[float]) -> None:
-    adjusted = holm(p_values)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.booleans())
+def test_an_adjusted_p_value_lies_between_itself_and_bonferroni(p_values: list[float], in_pairs: bool) -> None:
+    n_pairs = (len(p_values) + 1) // 2 if in_pairs else len(p_values)
+    adjusted = adjust(p_values, n_pairs)
     for p, q in zip(p_values, adjusted, strict=True):
-        assert p <= q <= min(1.0, len(p_values) * p) + 1e-12
-    assert min(adjusted) == pytest.approx(min(1.0, len(p_values) * min(p_values)))
+        assert p <= q <= min(1.0, n_pairs * p) + 1e-12
+    assert min(adjusted) == pytest.approx(min(1.0, n_pairs * min(p_values)))
     order = np.argsort(p_values, kind="stable")
     assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
 
@@ -256,8 +264,8 @@ def test_all_pairs_share_the_error() -> None:
     assert {pair: d.p_value for pair, d in found.items()} == pytest.approx(raw)
     smallest, middle, largest = sorted(raw, key=raw.__getitem__)
     assert found[smallest].p_adjusted == pytest.approx(3 * raw[smallest])
-    assert found[middle].p_adjusted == pytest.approx(max(3 * raw[smallest], 2 * raw[middle]))
-    assert found[largest].p_adjusted == pytest.approx(max(found[middle].p_adjusted, raw[largest]))
+    assert found[middle].p_adjusted == pytest.approx(3 * raw[middle])
+    assert found[largest].p_adjusted == pytest.approx(3 * raw[largest])  # six hypotheses, three of them true
     # The pair of a and c is below 0.05 only while it is alone: p = 0.09 here
     assert largest == ("a", "c")
     assert [found[pair].verdict for pair in raw] == [Verdict.BETTER, Verdict.UNRESOLVED, Verdict.WORSE]

@@ -23,7 +23,7 @@ NOISY = (0.95, 0.86, 0.99, 0.82, 0.93)
 
 
 def compared(
-    settings: Settings | None = None, looks: Mapping[int, float] | None = None, **scores: Sequence[float]
+    settings: Settings | None = None, looks: Mapping[tuple[int, ...], float] | None = None, **scores: Sequence[float]
 ) -> Comparison:
     return Comparison(grouped(scores), settings or Settings(), looks)
 
@@ -222,7 +222,7 @@ def test_more_seeds_than_were_declared_are_refused() -> None:
 
 
 def test_earlier_looks_have_spent_their_part() -> None:
-    made = compared(Settings(max_seeds=5), {3: 0.05 * (3 / 5) ** 3}, a=BEST, b=WORST)
+    made = compared(Settings(max_seeds=5), {(0, 1, 2): 0.05 * (3 / 5) ** 3}, a=BEST, b=WORST)
     assert made.alpha == made.spent == pytest.approx(0.05 * (1 - (3 / 5) ** 3))
     assert not made.is_exploratory
 
@@ -230,19 +230,24 @@ def test_earlier_looks_have_spent_their_part() -> None:
 @pytest.mark.parametrize("order", list(permutations([2, 3, 5])), ids=str)
 @pytest.mark.parametrize("max_seeds", [None, 5, 8])
 def test_looks_in_any_order_spend_at_most_the_error(order: tuple[int, ...], max_seeds: int | None) -> None:
-    looks: dict[int, float] = {}
+    looks: dict[tuple[int, ...], float] = {}
     for n in order:
-        looks[n] = compared(Settings(max_seeds=max_seeds), looks, a=BEST[:n], b=WORST[:n]).spent
+        looks[tuple(range(n))] = compared(Settings(max_seeds=max_seeds), looks, a=BEST[:n], b=WORST[:n]).spent
     assert 0 < sum(looks.values()) <= 0.05 * (1 + 1e-9)
 
 
 def test_the_same_look_again_spends_nothing_more() -> None:
-    made = compared(Settings(max_seeds=10), {5: 0.004, 7: 0.01}, a=BEST, b=WORST)
+    made = compared(Settings(max_seeds=10), {(0, 1, 2, 3, 4): 0.004, tuple(range(7)): 0.01}, a=BEST, b=WORST)
     assert made.spent == 0.004
 
 
+def test_as_many_other_seeds_are_another_look() -> None:
+    made = compared(None, {(5, 6, 7, 8, 9): 0.05}, a=BEST, b=WORST)
+    assert made.is_exploratory
+
+
 def test_a_look_that_was_not_declared_is_exploratory() -> None:
-    made = compared(None, {3: 0.05}, a=BEST, b=WORST)
+    made = compared(None, {(0, 1, 2): 0.05}, a=BEST, b=WORST)
     assert made.is_exploratory
     assert made.spent == 0.0
     assert made.verdict == "Exploratory, since the error was spent on earlier looks: a is better than b."
@@ -260,7 +265,7 @@ def test_notes_say_what_was_assumed() -> None:
     assert "This look spends 0.05 of an error of 0.05; whoever means to add seeds" in said
     assert "on 5 seeds as pairs" in said
     assert "seconds" not in said
-    own = "\n".join(notes(compared(Settings(0.03, 10), {3: 0.05 * (3 / 10) ** 3}, a=BEST, b=WORST)))
+    own = "\n".join(notes(compared(Settings(0.03, 10), {(0, 1, 2): 0.05 * (3 / 10) ** 3}, a=BEST, b=WORST)))
     assert "Differences below 0.03 do not matter." in own
     spent = 0.05 * ((5 / 10) ** 3 - (3 / 10) ** 3)
     assert f"spends {spent:.3g} of an error of 0.05 that is spread over looks up to 10 seeds; earlier looks: 3." in own
