@@ -15,7 +15,7 @@ PLOTS = {
     *("differences", "scores", "curve-trials", "curve-epochs", "curve-seconds", "over-tuning", "importances"),
     *("parallel", "stopping", "savings", "fits", "cost"),
 }
-STUDIES = ("model=mnist_cnn", "dataset=digits", "max_epochs=6", "limits.n_trials=6", "limits.timeout_seconds=null")
+STUDIES = ("model=random_forest", "dataset=digits", "max_epochs=12", "early_stopping.patience=2", "limits.n_trials=10")
 # Every plot that is drawn, with the width of its place and its own.
 BOXES = """
 return [...document.querySelectorAll('.js-plotly-plot')]
@@ -28,7 +28,7 @@ return [...document.querySelectorAll('.js-plotly-plot')]
 def test_the_report_opens_without_a_network(
     hpo: Callable[..., int], workdir: Path, browser: Any, pictures: Path
 ) -> None:
-    assert hpo("compare", "strategies=[grid,random,optuna]", "seeds=3", "name=which", "executor=inline", *STUDIES) == 0
+    assert hpo("compare", "strategies=[grid,random,optuna]", "seeds=5", "name=which", "executor=inline", *STUDIES) == 0
     page = workdir / "hpo_runs" / "comparisons" / "which" / "report.html"
     browser.execute_cdp_cmd("Network.enable", {})
     offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
