@@ -61,7 +61,7 @@ Array = NDArray[np.float64]
 ALPHA = 0.05
 LEAST_COVERAGE = 0.93
 N_TRIALS = 8
-# Of the weaker side of an A/B comparison.
+# Of the weaker side of an A/B comparison: so few that a search now and then finds nothing, a rare large difference.
 FEW_TRIALS = 3
 LABELS = ("first", "second", "third")
 POOL_SEEDS = 700
@@ -186,13 +186,17 @@ def split_of(seed: int) -> int:
 
 def problems() -> list[Function | Table]:
     """All of them, tables not trained yet; the test splits are small, so that accuracies are few values."""
-    powers = {"C": [10.0**k for k in range(-2, 4)], "gamma": [10.0**k for k in range(-4, 1)]}
-    tree = {
+    powers: dict[str, list[Any]] = {"C": [10.0**k for k in range(-2, 4)], "gamma": [10.0**k for k in range(-4, 1)]}
+    tree: dict[str, list[Any]] = {
         "max_depth": [4, 6, 8, 10, None],
         "min_samples_leaf": [1, 3, 10, 30],
         "criterion": ["gini", "entropy"],
     }
-    neighbours = {"n_neighbors": [1, 3, 5, 9, 15, 25], "weights": ["uniform", "distance"], "p": [1, 2]}
+    neighbours: dict[str, list[Any]] = {
+        "n_neighbors": [1, 3, 5, 9, 15, 25],
+        "weights": ["uniform", "distance"],
+        "p": [1, 2],
+    }
     return [
         Function("branin", [(-5.0, 10.0), (0.0, 15.0)], noise=1.0),
         Function("sphere, t noise", [(-1.0, 1.0)], noise=0.2, is_heavy=True),
@@ -304,7 +308,7 @@ class Pair:
 
     @property
     def _n(self) -> int:
-        return min(self.first.scores.shape[1], self.second.scores.shape[1])
+        return int(min(self.first.scores.shape[1], self.second.scores.shape[1]))
 
     @property
     def differences(self) -> Array:
@@ -312,8 +316,8 @@ class Pair:
         sign = 1.0 if self.first.maximize else -1.0
         return sign * (self.first.scores[:, None, : self._n] - self.second.scores[None, :, : self._n])
 
-    def draw(self, rng: np.random.Generator, n_seeds: int) -> Array:
-        """Scores of both for the same study seeds: 2 × seed."""
+    def draw(self, rng: np.random.Generator, repeat: int, n_seeds: int) -> Array:
+        """Scores of both for the same study seeds, which repeats may share: 2 × seed."""
         seeds = rng.choice(self._n, n_seeds, replace=False)
         return np.stack([rng.permuted(each.scores[:, seeds], axis=0)[0] for each in (self.first, self.second)])
 
@@ -455,16 +459,18 @@ def coverage(compared_pair: Population | Pair, plan: Plan) -> tuple[Row, Row]:
         wrong one of the two is called better.
     """
     rng = plan.rng("coverage", compared_pair.name)
-    is_pair = isinstance(compared_pair, Pair)
-    differences = compared_pair.differences.ravel() if is_pair else compared_pair.scores[0] - compared_pair.scores[1]
-    maximize = compared_pair.first.maximize if is_pair else compared_pair.maximize
-    truth = float(differences.mean()) if is_pair else 0.0
+    if isinstance(compared_pair, Pair):
+        differences, maximize = compared_pair.differences.ravel(), compared_pair.first.maximize
+        truth = float(differences.mean())
+    else:
+        differences, maximize = compared_pair.scores[0] - compared_pair.scores[1], compared_pair.maximize
+        truth = 0.0
     right = Verdict.BETTER if truth > 0 else Verdict.WORSE
     effect = abs(truth) or 1e9  # of no consequence where there is no difference
     counts = {n: [0, 0, 0, 0] for n in COVERED_AT}
     with mock.patch("hpo.compare.statistics.seeds_needed", return_value=1):
         for repeat in range(plan.repeats):
-            drawn = compared_pair.draw(rng, plan.n_seeds) if is_pair else compared_pair.draw(rng, repeat, plan.n_seeds)
+            drawn = compared_pair.draw(rng, repeat, plan.n_seeds)
             for n in COVERED_AT:
                 found = at_one_look(drawn[:2, :n], maximize, effect)
                 is_wrong = found.verdict not in (right, Verdict.UNRESOLVED)
