@@ -342,7 +342,7 @@ by seed; with experiment=… it runs nothing and compares what is there, also on
 
 words:
   strategies   the strategies to compare; short for by=strategy levels=…
-  by, levels   any config group or key, and its values: by=model.dropout levels=[0.0,0.5]
+  by, levels   any config group or key, and its values: by=model.dropout levels=[0.0,0.5] '~search_space.dropout'
   comparison   a named comparison, listed below; what the command line says wins
   seeds        how many, or a list; each is a study of every level
   min_effect   the smallest difference of the test metric that matters (0.01 for accuracies unless given)
@@ -375,27 +375,41 @@ def _compare(arguments: list[str]) -> int:
         client, experiment_id = commands.open_existing(where)
         command.compare(wanted, client, experiment_id, Path(where["output_path"]), console(), is_logged=False)
         return OK
-    for level in wanted.levels:  # before any of them trains
-        _run(wanted.command(level, wanted.seeds[0]), _check)
+    planned = plan_levels(wanted)  # before any of them trains
 
     from hpo import tracking
     from hpo.compare import command
 
     store = (where["uri"], where["experiment"], Path(where["output_path"]))
     client, experiment_id = tracking.open_store(*store)
-    finished = command.finished_names(tracking.list_studies(client, experiment_id))
+    finished = command.finished(wanted, client, tracking.list_studies(client, experiment_id), planned)
     command.run_missing(wanted, finished, lambda line: _run(line, _run_briefly), console())
-    command.compare(wanted, client, experiment_id, store[2], console(), is_logged=True)
-    return OK
+    made = command.compare(wanted, client, experiment_id, store[2], console(), is_logged=True)
+    return FAILED if made.missing else OK
+
+
+def plan_levels(wanted: Any) -> dict[str, Any]:
+    """Build a study of every level of a comparison, and check that they could be compared.
+
+    Raises:
+        ConfigError: when they could not.
+    """
+    from hpo.compare import studies
+
+    planned: dict[str, Any] = {}
+    for level in wanted.levels:
+
+        def plan(conf: DictConfig, level: str = level) -> int:
+            planned[level] = studies.Planned.of(_build(conf)[0])
+            return OK
+
+        _run(wanted.command(level, wanted.seeds[0]), plan)
+    studies.check_levels(wanted.by, planned)
+    return planned
 
 
 def _run_briefly(conf: DictConfig) -> int:
     return _run_study(conf, is_brief=True)
-
-
-def _check(conf: DictConfig) -> int:
-    _build(conf)
-    return OK
 
 
 def _key(override: str) -> str:

@@ -18,6 +18,7 @@ from scipy import stats
 from hpo.trial import State
 
 SAVING = ("early_stopped", "pruned")
+AXES = ("trials", "epochs", "seconds")
 Scores = dict[str, dict[int, float]]
 """Level → seed → score."""
 
@@ -114,8 +115,23 @@ def check_report(
         search_seconds = [studies[run_id].data.metrics["search_seconds"] for run_id in placed[level].values()]
         assert cells == _level(test[level], best[level], found, search_seconds, target, sign)
 
+    headings, *rows = page.tables["efficiency"]
+    assert headings[3] == f"to {target:.4g}"
+    paths = {
+        (level, axis): [_path(trials[run_id], axis, sign) for run_id in found.values()]
+        for level, found in placed.items()
+        for axis in AXES
+    }
+    assert sorted(tuple(row[:2]) for row in rows) == sorted(paths)
+    for level, axis, *cells in rows:
+        everyone = [path for (_, other), found in paths.items() if other == axis for path in found]
+        begin, end = max(path[0][0] for path in everyone), min(path[-1][0] for path in everyone)
+        means = [_mean_between(path, begin, end) for path in paths[level, axis]]
+        assert cells[0] == f"{np.mean(means):.4f}"
+        assert cells[1] == _when([_first(path, target, sign) for path in paths[level, axis]])
+
     headings, *rows = page.tables["pairs"]
-    assert headings[2] == f"{1 - alpha:.1%} interval"
+    assert headings[2] == f"{100 * (1 - alpha):.4g}% interval"
     pairs = [tuple(row[0].split(" − ")) for row in rows]
     assert {frozenset(pair) for pair in pairs} == {frozenset((a, b)) for a in test for b in test if a != b}
     values = [np.array([sign * (test[a][seed] - test[b][seed]) for seed in test[a]]) for a, b in pairs]
@@ -141,16 +157,13 @@ def _level(
     scores, found = np.array(list(test.values())), np.array(list(best.values()))
     outcomes = [outcome for each in trials for trial in each for outcome in _outcomes(trial)]
     saved = sum(o["max_epochs"] - o["epochs_run"] for o in outcomes if o["stop_reason"] in SAVING)
-    reached = [_reached(each, target, sign) for each in trials]
-    when = [place for place in reached if place is not None]
-    shown = f"{np.median(when):g}" if when else "-"
     epochs = [sum(run.data.metrics["epochs_run"] for run in each) for each in trials]
     return [
         f"{scores.mean():.4f}",
         f"{scores.std(ddof=1):.4f}",
         f"{found.mean():.4f}",
         f"{(sign * (found - scores)).mean():+.4f}",
-        shown + (f" ({len(when)} of {len(reached)})" if len(when) < len(reached) else ""),
+        _when([_first(_path(each, "trials", sign), target, sign) for each in trials]),
         f"{np.mean([len(each) for each in trials]):g}",
         f"{np.mean(epochs):.0f}",
         f"{np.mean(search_seconds):.0f}",
@@ -169,12 +182,36 @@ def _outcomes(run: Run) -> list[dict[str, Any]]:
     return [json.loads(text)["outcome"] for text in folds.values()]
 
 
-def _reached(runs: list[Run], target: float, sign: int) -> int | None:
-    for place, run in enumerate(runs, 1):
-        is_complete = run.data.tags["hpo.state"] == State.COMPLETE
-        if is_complete and sign * run.data.metrics["objective"] >= sign * target:
-            return place
-    return None
+def _path(runs: list[Run], axis: str, sign: int) -> list[tuple[float, float]]:
+    """Where every trial ended and the best value then, from the first value on; the last one is the end."""
+    found, spent, best = [], 0.0, -math.inf
+    for number, run in enumerate(runs, 1):
+        spent += run.data.metrics["epochs_run"]
+        if run.data.tags["hpo.state"] == State.COMPLETE:
+            best = max(best, sign * run.data.metrics["objective"])
+        places = {"trials": number, "epochs": spent, "seconds": run.data.metrics["ended_seconds"]}
+        found.append((places[axis], sign * best))
+    return [(at, value) for at, value in found if math.isfinite(value)]
+
+
+def _mean_between(path: list[tuple[float, float]], begin: float, end: float) -> float:
+    """The mean height of the steps between two places."""
+    if end <= begin:
+        return [value for at, value in path if at <= begin][-1]
+    total = 0.0
+    for (at, value), (until, _) in zip(path, [*path[1:], (math.inf, 0.0)], strict=True):
+        total += value * max(0.0, min(end, until) - max(begin, at))
+    return total / (end - begin)
+
+
+def _first(path: list[tuple[float, float]], target: float, sign: int) -> float | None:
+    return next((at for at, value in path if sign * value >= sign * target), None)
+
+
+def _when(places: list[float | None]) -> str:
+    reached = [place for place in places if place is not None]
+    shown = f"{np.median(reached):.4g}" if reached else "-"
+    return shown + (f" ({len(reached)} of {len(places)})" if len(reached) < len(places) else "")
 
 
 def _p_different(values: Any) -> float:

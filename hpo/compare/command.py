@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 from rich.console import Console
+from rich.markup import escape
 
 from hpo import tracking
 from hpo.compare import pages, studies, text
-from hpo.compare.comparison import Comparison, Look, Settings
+from hpo.compare.comparison import Comparison, Settings
 from hpo.compare.load import load
 from hpo.compare.settings import Wanted
 from hpo.compare.tidy import write_tables
-from hpo.errors import ConfigError, HpoError
+from hpo.errors import ConfigError, HpoError, redact
 from hpo.tracking import StudyRecord
 
 RunStudy = Callable[[list[str]], int]
@@ -36,11 +38,12 @@ def run_missing(wanted: Wanted, finished: set[str], run: RunStudy, console: Cons
     if n_done:
         console.print(f"{n_done} studies of this comparison have finished before", highlight=False)
     for number, (level, seed) in enumerate(todo, 1):
-        console.print(f"[dim]study {number} of {len(todo)}: {wanted.by}={level}, seed {seed}[/]", highlight=False)
+        said = escape(f"study {number} of {len(todo)}: {wanted.by}={level}, seed {seed}")
+        console.print(f"[dim]{said}[/]", highlight=False)
         try:
             code = run(wanted.command(level, seed))
         except HpoError as error:
-            console.print(f"[red]it failed:[/] {error}", highlight=False, markup=True)
+            console.print(f"[red]it failed:[/] {escape(redact(str(error)))}", highlight=False)
             code = 1
         if code == 130:
             raise KeyboardInterrupt
@@ -69,19 +72,56 @@ def compare(
         key = comparison_key(group)
         folder = output_path / "comparisons" / (wanted.title if wanted.levels else f"{wanted.by}-{key[:6]}")
         folder.mkdir(parents=True, exist_ok=True)
-        looks = {**tracking.looks_at(client, experiment_id, key), **_own_looks(folder, key)}
-        settings = Settings(wanted.min_effect, wanted.max_seeds, wanted.alpha)
-        scorings = dict(studies.each_test_split(records))
-        comparison = Comparison(group, settings, looks, scorings)
+        looks = Looks(output_path / "comparisons" / "looks.json", key, tracking.looks_at(client, experiment_id, key))
+        missing = sorted(named - {study.name for study in found})
+        comparison = Comparison(
+            group,
+            settings_of(wanted, looks.all, group.seeds),
+            {tuple(look["seeds"]): look["spent"] for look in looks.all},
+            dict(studies.each_test_split(records)),
+            missing,
+        )
         files = [*write_tables(comparison, folder)]
         report = folder / "report.md"
         report.write_text(text.markdown(comparison), encoding="utf-8")
         page = pages.write_page(comparison, folder / "report.html")
-        _remember_look(folder, key, comparison.seeds, comparison.spent)
-        if is_logged:
-            _log(comparison, client, experiment_id, folder.name, key, [page, report, *files])
+        look = {
+            "seeds": group.seeds,
+            "spent": comparison.spent,
+            "max_seeds": comparison.settings.max_seeds,
+            "min_effect": comparison.min_effect,
+            "alpha": comparison.settings.alpha,
+        }
+        if not missing:
+            looks.remember(look)
         text.print_comparison(console, comparison, [str(page), str(report), f"{folder}/trials.parquet, folds, epochs"])
+        for name in missing:
+            console.print(f"[yellow]missing:[/] {escape(name)}; the same command runs it", highlight=False)
+        if is_logged and not missing:
+            try:
+                _log(comparison, client, experiment_id, folder.name, key, look, [page, report, *files])
+            except tracking.STORE_ERRORS as error:
+                said = f"MLflow did not take the comparison; the files are there: {redact(str(error))}"
+                console.print(f"[bold yellow]warning:[/] {escape(said)}", highlight=False)
         return comparison
+
+
+def settings_of(wanted: Wanted, looks: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> Settings:
+    """What was decided at the first look at any of these seeds holds at every later one.
+
+    Raises:
+        ConfigError: when something else is asked for now.
+    """
+    first = next((look for look in looks if set(look["seeds"]) & set(seeds)), None)
+    if first is None:
+        return Settings(wanted.min_effect, wanted.max_seeds, wanted.alpha)
+    for name in ("max_seeds", "min_effect", "alpha"):
+        asked, was = getattr(wanted, name), first[name]
+        is_late = name == "max_seeds" and was is None  # then nothing is left to spend, which the report says
+        if asked is not None and asked != was and not is_late:
+            expected = f"{was}, as it was at the first look: with the results in sight it is no longer free"
+            raise ConfigError(name, asked, expected, f"{name}={was}, or other seeds")
+    return Settings(first["min_effect"], first["max_seeds"] or wanted.max_seeds, first["alpha"])
 
 
 def comparison_key(group: studies.Group) -> str:
@@ -91,27 +131,59 @@ def comparison_key(group: studies.Group) -> str:
     return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
 
 
-def _own_looks(folder: Path, key: str) -> dict[Look, float]:
-    path = folder / "looks.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {tuple(look["seeds"]): float(look["spent"]) for look in known.get(key, [])}
+class Looks:
+    """Every look at a question, the first one first: those of a file beside the studies, and those that MLflow has.
+
+    Args:
+        path: of the file, which holds the looks at all questions.
+        key: of the question.
+        logged: those that MLflow has.
+
+    Raises:
+        ConfigError: when the file cannot be read.
+    """
+
+    def __init__(self, path: Path, key: str, logged: Sequence[Mapping[str, Any]]) -> None:
+        self._path, self._key = path, key
+        own = self._read().get(key, [])
+        known = [look["seeds"] for look in own]
+        self.all: list[Mapping[str, Any]] = [*(look for look in logged if look["seeds"] not in known), *own]
+
+    def _read(self) -> dict[str, list[dict[str, Any]]]:
+        try:
+            text = self._path.read_text(encoding="utf-8") if self._path.exists() else "{}"
+            found: dict[str, list[dict[str, Any]]] = json.loads(text)
+        except ValueError as error:
+            expected = "a file that hpo has written: it holds which comparisons were looked at"
+            raise ConfigError("looks", str(self._path), expected, "restore it, or move it away") from error
+        return found
+
+    def remember(self, look: Mapping[str, Any]) -> None:
+        """Add a look, unless one at the same seeds is there."""
+        if any(known["seeds"] == look["seeds"] for known in self.all):
+            return
+        with filelock.FileLock(self._path.with_suffix(".lock")):
+            everything = self._read()
+            everything.setdefault(self._key, []).append(dict(look))
+            partial = self._path.with_suffix(".partial")
+            partial.write_text(json.dumps(everything, indent=2), encoding="utf-8")
+            partial.replace(self._path)
 
 
-def _remember_look(folder: Path, key: str, seeds: Sequence[int], spent: float) -> None:
-    path = folder / "looks.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    others = [look for look in known.get(key, []) if look["seeds"] != list(seeds)]
-    known[key] = [*others, {"seeds": list(seeds), "spent": spent}]
-    path.write_text(json.dumps(known, indent=2), encoding="utf-8")
-
-
-def _log(comparison: Comparison, client: Any, experiment_id: str, name: str, key: str, files: Sequence[Path]) -> None:
+def _log(
+    comparison: Comparison,
+    client: Any,
+    experiment_id: str,
+    name: str,
+    key: str,
+    look: Mapping[str, Any],
+    files: Sequence[Path],
+) -> None:
     tags = {
         tracking.KEY: key,
         "hpo.by": comparison.by,
         "hpo.levels": json.dumps(list(comparison.group.studies)),
-        tracking.SEEDS: json.dumps(comparison.seeds),
-        tracking.SPENT: repr(comparison.spent),
+        tracking.LOOK: json.dumps(look),
         "hpo.verdict": comparison.verdict,
         "mlflow.note.content": text.markdown(comparison),
         **{f"hpo.study.{study.name}": study.record.run_id for study in comparison.group.all},
@@ -126,6 +198,19 @@ def _word(name: str) -> str:
     return "".join(c if c.isalnum() or c in "_.-" else "_" for c in name)
 
 
-def finished_names(records: Sequence[StudyRecord]) -> set[str]:
-    """Names of the studies that need not be run."""
-    return {record.name for record in records if studies.unfinished(record) is None}
+def finished(
+    wanted: Wanted, client: Any, records: Sequence[StudyRecord], planned: Mapping[str, studies.Planned]
+) -> set[str]:
+    """Names of the studies that need not be run.
+
+    Raises:
+        ConfigError: when a study of such a name is another than the one that is asked for.
+    """
+    level_of = {wanted.study(level, seed): level for level in wanted.levels for seed in wanted.seeds}
+    found: set[str] = set()
+    for record in records:
+        if record.name in level_of and record.name not in found and studies.unfinished(record) is None:
+            identity = studies.flat(json.loads(tracking.load_text(client, record, "fingerprint.json")))
+            studies.check_finished(record, identity, planned[level_of[record.name]])
+            found.add(record.name)
+    return found

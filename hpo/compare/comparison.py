@@ -19,14 +19,14 @@ from hpo.compare.curves import (
     incumbent,
     target_of,
 )
-from hpo.compare.statistics import Difference, Verdict, alpha_of_look, compare_pairs
+from hpo.compare.statistics import MAX_N, Difference, Verdict, alpha_of_look, compare_pairs
 from hpo.compare.stopping import Ledger, ledger
 from hpo.compare.studies import ComparedStudy, Group
 from hpo.errors import ConfigError
 from hpo.trial import EarlyStopping, Objective
 
 ALPHA = 0.05
-MIN_ALPHA = 1e-9
+ROUNDING = 1e-12  # of sums of errors
 Look = tuple[int, ...]
 """The seeds that a comparison has looked at, in order."""
 # The smallest difference that matters where the user says nothing: a point of a share, else a share of the level.
@@ -101,6 +101,7 @@ class Comparison:
     Args:
         looks: seeds at which the same question has been asked before → the error that was spent on it.
         test_scorings: data digest → how often its test split has been scored, by all studies of the experiment.
+        missing: names of studies that were asked for and have not finished: what is said is said in the meantime.
 
     Raises:
         ConfigError: when there are more seeds than were declared.
@@ -112,9 +113,14 @@ class Comparison:
         settings: Settings,
         looks: Mapping[Look, float] | None = None,
         test_scorings: Mapping[str, int] | None = None,
+        missing: Sequence[str] = (),
     ) -> None:
-        self.group, self.settings, self.looks = group, settings, dict(sorted((looks or {}).items()))
+        self.group, self.settings, self.missing = group, settings, tuple(missing)
         self.test_scorings = dict(test_scorings or {})
+        # Looks at other seeds alone were other experiments: they are told of, and charge nothing.
+        known = dict(sorted((looks or {}).items()))
+        self.looks = {look: spent for look, spent in known.items() if set(look) & set(group.seeds)}
+        self.n_apart = len(known) - len(self.looks)
         self.seeds = group.seeds
         n, most = len(self.seeds), settings.max_seeds
         if most is not None and n > most:
@@ -127,7 +133,9 @@ class Comparison:
         look, before = tuple(self.seeds), [len(look) for look in self.looks]
         if look in self.looks:
             return self.looks[look]  # nothing is new
-        left = max(0.0, self.settings.alpha - sum(self.looks.values()))
+        left = self.settings.alpha - sum(self.looks.values())
+        if left < ROUNDING:
+            return 0.0
         if self.settings.max_seeds is None:
             return left
         return min(left, alpha_of_look(self.settings.alpha, self.max_seeds, len(look), before))
@@ -135,7 +143,7 @@ class Comparison:
     @property
     def is_exploratory(self) -> bool:
         """Whether earlier looks have spent the whole error, so that what this one finds has to be found again."""
-        return self.spent < MIN_ALPHA
+        return self.spent <= 0
 
     @property
     def alpha(self) -> float:
@@ -189,7 +197,29 @@ class Comparison:
     @cached_property
     def differences(self) -> list[Difference]:
         """Of every pair of levels: the primary endpoint."""
-        return compare_pairs(self.scores, self.maximize, self.min_effect, self.alpha)
+        return compare_pairs(self.scores, self.maximize, self.min_effect, self.alpha, self._planned)
+
+    @property
+    def _planned(self) -> float:
+        """What the last look may spend or, where no other was declared, another comparison."""
+        n, looks = len(self.seeds), [len(look) for look in self.looks]
+        if self.settings.max_seeds is None or n >= self.max_seeds:
+            return self.settings.alpha
+        return alpha_of_look(self.settings.alpha, self.max_seeds, self.max_seeds, [*looks, n])
+
+    def settles(self, n_more: int) -> str:
+        """What would settle a pair that takes ``n_more`` seeds more than there are; empty where nothing is said."""
+        if self.is_exploratory:
+            return ""
+        n = n_more if self.settings.max_seeds is not None else n_more + len(self.seeds)
+        count = f"about {n:,}" if n_more + len(self.seeds) < MAX_N else f"more than {MAX_N:,}"
+        kind = "more" if self.settings.max_seeds is not None else "other"
+        return f"{count} {kind} seed{'s' * (n > 1)}"
+
+    @property
+    def digits(self) -> int:
+        """Decimals that tell differences which matter apart."""
+        return min(12, max(4, 2 - math.floor(math.log10(self.min_effect)))) if self.min_effect > 0 else 4
 
     @cached_property
     def incumbents(self) -> dict[str, dict[str, list[Incumbent]]]:
@@ -206,7 +236,9 @@ class Comparison:
     def axes(self) -> tuple[str, ...]:
         """On which budgets are compared: seconds only where all studies ran on the same kind of machine."""
         machines = {study.record.tags.get("hpo.hardware") for study in self.group.all}
-        return AXES if len(machines) == 1 else AXES[:-1]
+        ended = [study.trials.loc[study.trials["ended_order"].notna(), "ended_seconds"] for study in self.group.all]
+        is_known = None not in machines and all(table.notna().all() for table in ended)
+        return AXES if is_known and len(machines) == 1 else AXES[:-1]
 
     def range_of(self, axis: str) -> tuple[float, float]:
         """From where all studies have a value, to where the first one ends."""
@@ -297,13 +329,19 @@ class Comparison:
             lead = f"{best.name} has the best mean, but whether it is better than {names} is unresolved"
             if parts:
                 lead = f"against {names} it is unresolved"
-            settle = f"about {more} more seed{'s' * (more > 1)} would settle it"
+            settle = self.settles(more)
             left = self.max_seeds - len(self.seeds)
-            if self.settings.max_seeds is not None and more > left:
+            if settle:
+                own = ", in a comparison of their own," if self.settings.max_seeds is None else ""
+                settle = f": {settle}{own} would settle it"
+            if settle and self.settings.max_seeds is not None and more > left:
                 settle += f", of which max_seeds={self.max_seeds} allows {left}"
-            said = f"{said}; {lead}: {settle}" if said else f"{lead}: {settle}"
+            said = f"{said}; {lead}{settle}" if said else f"{lead}{settle}"
         if self.is_exploratory:
             said = f"exploratory, since the error was spent on earlier looks: {said}"
+        if self.missing:
+            n = len(self.missing)
+            said = f"in the meantime, with {n} stud{'ies' if n > 1 else 'y'} missing: {said}"
         return f"{said[0].upper()}{said[1:]}."
 
 

@@ -23,12 +23,11 @@ def write_page(comparison: Comparison, path: Path) -> Path:
         (name, title, figure.to_html(full_html=False, include_plotlyjs=False, config=_CONFIG, div_id=f"plot-{name}"))
         for name, (title, figure) in figures(comparison).items()
     ]
-    levels, pairs = text.levels_table(comparison), text.pairs_table(comparison)
     page = environment.get_template("page.html").render(
         title=f"Which {comparison.by}? {' · '.join(comparison.group.studies)}",
         setting=text.setting(comparison),
         verdict=comparison.verdict,
-        tables=[("levels", "Levels, means over seeds", *levels), ("pairs", "Pairs", *pairs)],
+        tables=[(name.split()[-1].lower(), name, *make(comparison)) for name, make in text.TABLES.items()],
         figures=drawn,
         wide=WIDE,
         notes=text.notes(comparison),

@@ -50,7 +50,7 @@ class Wanted:
         """The name of the comparison: the beginning of the names of its studies."""
         own = {level: o for level, o in self.levels.items() if o and o != _grid_options(level)}
         text = repr((self.by, sorted(self.overrides), *([sorted(own.items())] if own else [])))
-        return self.name or f"cmp-{hashlib.blake2b(text.encode(), digest_size=3).hexdigest()}"
+        return self.name or f"cmp-{hashlib.blake2b(text.encode(), digest_size=5).hexdigest()}"
 
     def study(self, level: str, seed: int) -> str:
         """The name of a study: the same whenever the same is asked for, so that it is continued."""
@@ -76,7 +76,13 @@ def parse(arguments: Sequence[str]) -> Wanted:
     """
     own: dict[str, Any] = {}
     overrides: list[str] = []
-    for argument in arguments:
+    for place, argument in enumerate(arguments):
+        before = arguments[place - 1] if place else ""
+        if argument in ("--config-dir", "-cd"):
+            continue
+        if before in ("--config-dir", "-cd"):
+            overrides.append(f"--config-dir={argument}")
+            continue
         key, has_value, value = argument.partition("=")
         if has_value and key in (*_WORDS, "strategies", "comparison"):
             own[key] = _value(key, value)
@@ -87,6 +93,10 @@ def parse(arguments: Sequence[str]) -> Wanted:
         if "by" in own or "levels" in own:
             raise ConfigError("strategies", own["strategies"], "no by and no levels beside it", "leave one of them out")
         own |= {"by": "strategy", "levels": own.pop("strategies")}
+    for word in ("seeds", "name"):
+        if word in own and "experiment" in own:
+            expected = "nothing beside experiment=…, which runs nothing and takes every seed"
+            raise ConfigError(word, own[word], expected, f"leave {word} out")
     given = {**named, **own}
     levels = _levels(given.pop("levels", {}), named.get("levels", {}))
     seeds = _seeds(given.pop("seeds", 5))
@@ -155,8 +165,8 @@ def _seeds(given: Any) -> tuple[int, ...]:
 
 
 def _checked(wanted: Wanted) -> Wanted:
-    if wanted.max_seeds is not None and (type(wanted.max_seeds) is not int or wanted.max_seeds < len(wanted.seeds)):
-        n = len(wanted.seeds)
+    n = MIN_SEEDS if wanted.experiment is not None else len(wanted.seeds)
+    if wanted.max_seeds is not None and (type(wanted.max_seeds) is not int or wanted.max_seeds < n):
         raise ConfigError(
             "max_seeds", wanted.max_seeds, f"a whole number of at least the {n} seeds", f"max_seeds={2 * n}"
         )
@@ -172,6 +182,8 @@ def _checked(wanted: Wanted) -> Wanted:
     if wanted.by in ("seed", "study") or wanted.by.startswith("limits."):
         expected = "a factor that is not a seed, a name or a budget: those are the same for all levels"
         raise ConfigError("by", wanted.by, expected, "by=strategy")
+    if wanted.by.partition(".")[0] == "objective":
+        raise ConfigError("by", wanted.by, "a factor that leaves all levels with the same score", "by=strategy")
     if not re.fullmatch(r"[A-Za-z_][\w./]*", str(wanted.by)):
         raise ConfigError("by", wanted.by, "a config group or a key, such as strategy or model.dropout", "by=strategy")
     if wanted.experiment is not None:

@@ -85,7 +85,11 @@ def alpha_of_look(alpha: float, max_seeds: int, n_seeds: int, looks: Sequence[in
 
 
 def compare_pairs(
-    scores: Mapping[str, Mapping[int, float]], maximize: bool, min_effect: float, alpha: float
+    scores: Mapping[str, Mapping[int, float]],
+    maximize: bool,
+    min_effect: float,
+    alpha: float,
+    planned: float | None = None,
 ) -> list[Difference]:
     """Every pair of levels over the seeds that both have.
 
@@ -94,6 +98,7 @@ def compare_pairs(
         maximize: whether a higher score is better.
         min_effect: the smallest difference that matters, in units of the score, above 0.
         alpha: the error that all pairs together may spend.
+        planned: the error that the look which is to settle them may spend; None means ``alpha``.
     """
     found = [
         _difference(first, second, _paired(scores[first], scores[second], maximize), min_effect, alpha)
@@ -103,7 +108,7 @@ def compare_pairs(
     n = len(found)
     both = adjust([*(d.p_value for d in found), *(d.p_equivalent for d in found)], n)
     adjusted = [replace(d, p_adjusted=p, p_equivalent=q) for d, p, q in zip(found, both[:n], both[n:], strict=True)]
-    return [_judged(difference, n) for difference in adjusted]
+    return [_judged(difference, n, planned or alpha) for difference in adjusted]
 
 
 def _paired(first: Mapping[int, float], second: Mapping[int, float], maximize: bool) -> dict[int, float]:
@@ -134,14 +139,14 @@ def _difference(
         # Equal differences, as of rounded scores, have no spread to go by: Fisher's sign test is exact.
         p_sign = 2.0 ** (1 - n)
         p_value = 1.0 if abs(mean) < 1e-12 else p_sign
-        p_equivalent = 2.0**-n if abs(mean) < min_effect else 1.0
+        p_equivalent = 2.0**-n if abs(mean) < min_effect * (1 - 1e-9) else 1.0  # 0.57 - 0.56 is not below 0.01
         low, high = (mean, mean) if p_sign <= alpha else (-math.inf, math.inf)
     return Difference(
         first, second, dict(differences), mean, sd, low, high, alpha, min_effect, p_value, 1.0, p_equivalent, effect
     )
 
 
-def _judged(difference: Difference, n_pairs: int) -> Difference:
+def _judged(difference: Difference, n_pairs: int, planned: float) -> Difference:
     is_equivalent = difference.p_equivalent <= difference.alpha
     if is_equivalent:
         return replace(difference, verdict=Verdict.EQUIVALENT)
@@ -149,9 +154,9 @@ def _judged(difference: Difference, n_pairs: int) -> Difference:
         return replace(difference, verdict=Verdict.BETTER if difference.mean > 0 else Verdict.WORSE)
     if difference.effect_size is None and math.isfinite(difference.sd):
         # The sign test: 2^(1-n) for a difference, half of that for equivalence.
-        needed = math.ceil(-math.log2(difference.alpha / n_pairs)) + (abs(difference.mean) >= difference.min_effect)
+        needed = math.ceil(-math.log2(planned / n_pairs)) + (abs(difference.mean) >= difference.min_effect * (1 - 1e-9))
     else:
-        needed = seeds_needed(difference.sd, difference.min_effect, difference.alpha / n_pairs)
+        needed = seeds_needed(difference.sd, difference.min_effect, planned / n_pairs)
     return replace(difference, n_more=max(1, needed - difference.n))
 
 

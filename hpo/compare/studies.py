@@ -34,6 +34,7 @@ _IMPLIED = {
 # Libraries whose versions matter whatever the strategy is.
 _VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn")
 TABLES = ("trials", "folds", "epochs")
+LIMITS = ("n_trials", "timeout_seconds", "max_epochs_total")
 INFINITE = 1e300  # MLflow's SQL stores keep an infinite value as 1.8e308
 
 
@@ -95,11 +96,7 @@ class ComparedStudy:
         """The study's level of a factor: the option of a group, or the value of a config key."""
         if by in GROUP_TAGS:
             return self.record.tags[f"hpo.{by}"]
-        choices = json.loads(self.record.tags.get("hpo.choices", "{}"))
-        if by in choices:
-            return str(choices[by])
-        value = self.identity.get(by, "absent")
-        return value if isinstance(value, str) else json.dumps(value)
+        return _level(by, self.identity, json.loads(self.record.tags.get("hpo.choices", "{}")))
 
 
 def from_tables(record: StudyRecord, identity: Mapping[str, Any], folder: Path) -> ComparedStudy:
@@ -201,13 +198,25 @@ def group(studies: Sequence[ComparedStudy], by: str, left_out: Sequence[LeftOut]
     for study in inside:
         found.setdefault(study.level(by), {})[study.seed] = study
     _drop_other_folds(found, by, excluded)
+    _drop_thin_levels(found, by, excluded)
     levels = {level: dict(sorted(by_seed.items())) for level, by_seed in sorted(found.items()) if by_seed}
     made = Group(by, levels, tuple(excluded))
     if len(levels) < 2:
         raise _one_level(made)
     if len(made.seeds) < 2:
         raise _few_seeds(made)
-    return made
+    paired = {level: {seed: by_seed[seed] for seed in made.seeds} for level, by_seed in levels.items()}
+    alone = [s for by_seed in levels.values() for seed, s in by_seed.items() if seed not in made.seeds]
+    excluded.extend(LeftOut(study.name, f"not every level has a study of seed {study.seed}") for study in alone)
+    return Group(by, paired, tuple(excluded))
+
+
+def _drop_thin_levels(found: dict[str, dict[int, ComparedStudy]], by: str, excluded: list[LeftOut]) -> None:
+    """Without a level that has next to no seeds in common with the others, the others can still be compared."""
+    while len(found) > 2 and len(set.intersection(*(set(by_seed) for by_seed in found.values()))) < 2:
+        thin = min(found, key=lambda level: len(found[level]))
+        reason = f"{by}={thin} has too few seeds in common with the other levels"
+        excluded.extend(LeftOut(study.name, reason) for study in found.pop(thin).values())
 
 
 def _n_common(kept: Mapping[tuple[str, int, str], ComparedStudy], key: str) -> int:
@@ -228,11 +237,95 @@ def _ignored(by: str) -> tuple[str, ...]:
 
 def comparable(study: ComparedStudy, by: str) -> dict[str, Any]:
     """What has to be equal within a group."""
+    return _comparable(study.identity, study.record.tags, by)
+
+
+def _comparable(identity: Mapping[str, Any], tags: Mapping[str, str], by: str) -> dict[str, Any]:
     ignored = _ignored(by)
-    kept = {k: v for k, v in study.identity.items() if not any(k == i or k.startswith(f"{i}.") for i in ignored)}
-    kept |= {f"versions.{name}": study.identity.get(f"versions.{name}") for name in _VERSIONS}
-    limits = ("n_trials", "timeout_seconds", "max_epochs_total")
-    return kept | {f"limits.{name}": study.record.tags.get(f"hpo.limits.{name}") for name in limits}
+    kept = {k: v for k, v in identity.items() if not any(k == i or k.startswith(f"{i}.") for i in ignored)}
+    kept |= {f"versions.{name}": identity.get(f"versions.{name}") for name in _VERSIONS}
+    return kept | {f"limits.{name}": tags.get(f"hpo.limits.{name}") for name in LIMITS}
+
+
+def _level(by: str, identity: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    if by in choices:
+        return str(choices[by])
+    inside = {key: value for key, value in identity.items() if key == by or key.startswith(f"{by}.")}
+    if not inside:
+        return "absent"
+    value = inside.get(by, inside)
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A study that a comparison would run: what will be recorded of it.
+
+    Args:
+        identity: as of :class:`ComparedStudy`.
+        tags: its limits, by ``hpo.limits.<name>``.
+        choices: the options of its groups.
+    """
+
+    identity: Mapping[str, Any]
+    tags: Mapping[str, str]
+    choices: Mapping[str, str]
+
+    @classmethod
+    def of(cls, study: Any) -> Planned:
+        """Of a built :class:`hpo.study.Study`."""
+        identity = json.loads(json.dumps(study.identity, default=str))
+        limits = study.definition.limits
+        tags = {f"hpo.limits.{name}": str(getattr(limits, name)) for name in LIMITS}
+        return cls(flat(identity), tags, study.names.choices)
+
+
+def check_levels(by: str, planned: Mapping[str, Planned]) -> None:
+    """Whether the studies of all levels could be compared, before any of them trains.
+
+    Raises:
+        ConfigError: when a level is none, or when the levels differ in more than the factor.
+    """
+    name = by.removeprefix("model.")
+    for level, study in planned.items():
+        if name != by and any(key.startswith(f"search_space.{name}.") for key in study.identity):
+            expected = f"a key that is not searched: {level} would be the first trial and no other"
+            raise ConfigError("by", by, expected, f"'~search_space.{name}'")
+    values = {level: _level(by, each.identity, each.choices) for level, each in planned.items()}
+    if "absent" in values.values():
+        raise ConfigError("by", by, "a group, or a key that defines a study (--cfg job shows the keys)", "by=strategy")
+    if by not in GROUP_TAGS and len(set(values.values())) < len(values):
+        expected = f"values of {by} that differ; they are {', '.join(values.values())}"
+        raise ConfigError("levels", list(values), expected, "levels=[0.0,0.5]")
+    (first, one), *others = planned.items()
+    for level, other in others:
+        mine, theirs = _comparable(one.identity, one.tags, by), _comparable(other.identity, other.tags, by)
+        if mine != theirs:
+            what = difference(mine, theirs)
+            expected = f"levels that differ in nothing else; {first} and {level} differ in {what}"
+            raise ConfigError("by", by, expected, "give these keys one value for all levels, as KEY=VALUE")
+
+
+def check_finished(record: StudyRecord, identity: Mapping[str, Any], planned: Planned) -> None:
+    """Whether a finished study of the right name is the one that is asked for.
+
+    Raises:
+        ConfigError: saying what differs.
+    """
+    seeded = ("seed", "folds_digest")
+    mine = {k: v for k, v in planned.identity.items() if k not in seeded} | dict(planned.tags)
+    theirs = {k: v for k, v in identity.items() if k not in seeded}
+    theirs |= {key: record.tags.get(key) for key in planned.tags}
+    if mine != theirs:
+        expected = f"the study that is asked for; it has finished with other settings: {difference(theirs, mine)}"
+        raise ConfigError("study", record.name, expected, "name=another, which begins anew")
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first keys in which two mappings differ, with their values."""
+    keys = [key for key in sorted({*one, *other}) if one.get(key) != other.get(key)]
+    shown = [f"{key} ({one.get(key)}, not {other.get(key)})" for key in keys[:3]]
+    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def _key(study: ComparedStudy, by: str) -> str:
@@ -242,10 +335,7 @@ def _key(study: ComparedStudy, by: str) -> str:
 
 
 def _differs(study: ComparedStudy, other: ComparedStudy, by: str) -> str:
-    mine, theirs = comparable(study, by), comparable(other, by)
-    keys = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
-    shown = [f"{key} ({mine.get(key)}, not {theirs.get(key)})" for key in keys[:3]]
-    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    return difference(comparable(study, by), comparable(other, by))
 
 
 def _drop_other_folds(found: dict[str, dict[int, ComparedStudy]], by: str, excluded: list[LeftOut]) -> None:

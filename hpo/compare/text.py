@@ -22,20 +22,23 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def interval(difference: Difference) -> str:
+def interval(difference: Difference, digits: int = 4) -> str:
     """``0.0041 to 0.0123``, or why there is none."""
     if not math.isfinite(difference.low):
         return "all differences are equal"
-    return f"{difference.low:+.4f} to {difference.high:+.4f}"
+    return f"{difference.low:+.{digits}f} to {difference.high:+.{digits}f}"
 
 
 def setting(comparison: Comparison) -> str:
     """What was compared, in a sentence."""
     study, n = comparison.group.any, len(comparison.seeds)
     tags = study.record.tags
-    shared = [f"{tags[f'hpo.{key}']}" for key in ("model", "dataset", "resampling") if key != comparison.by]
-    budget = tags.get("hpo.limits.n_trials", "None")
-    trials = f", {budget} trials each" if budget != "None" else ""
+    keys = ("model", "dataset", "resampling", "strategy")
+    shared = [tags[f"hpo.{key}"] for key in keys if key != comparison.by and f"hpo.{key}" in tags]
+    units = {"n_trials": "trials", "timeout_seconds": "seconds", "max_epochs_total": "epochs"}
+    limits = {unit: tags.get(f"hpo.limits.{key}", "None") for key, unit in units.items()}
+    given = [f"{limit} {unit}" for unit, limit in limits.items() if limit != "None"]
+    trials = f", at most {' or '.join(given)} each" if given else ""
     return f"{comparison.by} on {', '.join(shared)}{trials}, {n} seeds ({', '.join(map(str, comparison.seeds))})"
 
 
@@ -46,22 +49,18 @@ def levels_table(comparison: Comparison) -> Rows:
         comparison.by, f"test {comparison.metric}", "± sd", f"best {comparison.objective.metric}", "over-tuning",
         f"{axis} to {comparison.target:.4g}", "trials", "epochs", "seconds", "epochs saved", "failed",
     ]  # fmt: skip
-    return headings, [_level_cells(level, axis) for level in comparison.levels]
+    return headings, [_level_cells(level, axis, comparison.digits) for level in comparison.levels]
 
 
-def _level_cells(level: Level, axis: str) -> list[str]:
-    reached = [place for place in level.reached[axis] if place is not None]
-    when = f"{statistics.median(reached):g}" if reached else "-"
-    if len(reached) < len(level.test):
-        when += f" ({len(reached)} of {len(level.test)})"
+def _level_cells(level: Level, axis: str, digits: int) -> list[str]:
     failed = level.states.get("FAIL", 0)
     return [
         level.name,
-        number(level.mean),
-        number(statistics.stdev(level.test)),
-        number(statistics.fmean(level.validation)),
-        f"{statistics.fmean(level.over_tuning):+.4f}",
-        when,
+        number(level.mean, digits),
+        number(statistics.stdev(level.test), digits),
+        number(statistics.fmean(level.validation), digits),
+        f"{statistics.fmean(level.over_tuning):+.{digits}f}",
+        _reached(level, axis),
         f"{statistics.fmean(level.n_trials):g}",
         f"{statistics.fmean(level.epochs):.0f}",
         number(statistics.fmean(level.seconds), 0),
@@ -70,21 +69,39 @@ def _level_cells(level: Level, axis: str) -> list[str]:
     ]
 
 
+def _reached(level: Level, axis: str) -> str:
+    """The median place at which the target was reached, and by how many where it was not by all."""
+    reached = [place for place in level.reached[axis] if place is not None]
+    when = f"{statistics.median(reached):.4g}" if reached else "-"
+    return when + (f" ({len(reached)} of {len(level.test)})" if len(reached) < len(level.test) else "")
+
+
+def efficiency_table(comparison: Comparison) -> Rows:
+    """A row a level and budget: the best value so far on the mean of the search, and when the target was reached."""
+    metric = comparison.objective.metric
+    headings = [comparison.by, "by", f"mean of the best {metric} so far", f"to {comparison.target:.4g}"]
+    return headings, [
+        [level.name, axis, number(statistics.fmean(level.areas[axis]), comparison.digits), _reached(level, axis)]
+        for level in comparison.levels
+        for axis in comparison.axes
+    ]
+
+
 def pairs_table(comparison: Comparison) -> Rows:
     """A row a pair: the paired difference, its interval, and what can be said of it."""
-    confidence = f"{1 - comparison.alpha:.1%} interval"
+    confidence = f"{100 * (1 - comparison.alpha):.4g}% interval"
     headings = ["pair", "difference", confidence, "effect size", "p", "p of equivalence", "verdict"]
-    return headings, [_pair_cells(difference) for difference in comparison.differences]
+    return headings, [_pair_cells(comparison, difference) for difference in comparison.differences]
 
 
-def _pair_cells(difference: Difference) -> list[str]:
-    verdict = difference.verdict.value
-    if difference.n_more is not None:
-        verdict += f": about {difference.n_more} more seed{'s' * (difference.n_more > 1)}"
+def _pair_cells(comparison: Comparison, difference: Difference) -> list[str]:
+    verdict, digits = difference.verdict.value, comparison.digits
+    if difference.n_more is not None and (settles := comparison.settles(difference.n_more)):
+        verdict += f": {settles}"
     return [
         f"{difference.first} − {difference.second}",
-        f"{difference.mean:+.4f}",
-        interval(difference),
+        f"{difference.mean:+.{digits}f}",
+        interval(difference, digits),
         "-" if difference.effect_size is None else f"{difference.effect_size:+.2f}",
         f"{difference.p_adjusted:.3g}",
         f"{difference.p_equivalent:.3g}",
@@ -103,18 +120,24 @@ def notes(comparison: Comparison) -> list[str]:
         spent = f"Looks at {seeds} seeds have spent the whole error of {settings.alpha:g}: what this one finds is a"
         spent += " reason to compare again, on other seeds and with max_seeds=… declared, and no result."
     elif settings.max_seeds is None:
-        spent += "; whoever means to add seeds and look again declares max_seeds=… beforehand."
+        spent += "; to add seeds and look again, declare max_seeds=… at the first look."
     else:
         spent += f" that is spread over looks up to {settings.max_seeds} seeds"
         earlier = [str(len(look)) for look in comparison.looks if look != tuple(comparison.seeds)]
         spent += f"; earlier looks: {', '.join(earlier)}." if earlier else "."
     found = [
         f"Test scores are of each study's winner, which was chosen by validation, on {n} seeds as pairs.",
-        "A pair shares test split, folds, stop splits and the training seed of equal params, and no random stream.",
+        _sharing(comparison.by),
         "Intervals are Student's t of the paired differences, each by itself; p values are adjusted over the pairs.",
         effect,
         spent,
     ]
+    if comparison.by.partition(".")[0] != "dataset":
+        found.append("Intervals are about other seeds, not about other test data: all studies share one test split.")
+    n_rare = 1 - settings.alpha ** (1 / n)
+    found.append(f"On {n} seeds nothing is seen, and nothing said, of what fails in fewer than {n_rare:.0%} of them.")
+    if comparison.n_apart:
+        found.append(f"The same question was asked {comparison.n_apart} times before, on other seeds.")
     for digest, count in comparison.test_scorings.items():
         if digest == comparison.group.any.record.tags.get("hpo.data_digest"):
             found.append(
@@ -125,10 +148,20 @@ def notes(comparison: Comparison) -> list[str]:
     return found
 
 
+def _sharing(by: str) -> str:
+    """What the studies of a seed have in common."""
+    head = by.partition(".")[0]
+    shared = {"dataset": "the study seed", "resampling": "the test split"}.get(head, "test split, folds, stop splits")
+    return f"A pair shares {shared} and the training seed of equal params, and no random stream."
+
+
+TABLES = {"Levels": levels_table, "Pairs": pairs_table, "Search efficiency": efficiency_table}
+
+
 def print_comparison(console: Console, comparison: Comparison, paths: Sequence[str] = ()) -> None:
     """The whole of it in the terminal, the verdict last, where the eye is."""
     console.print(f"[bold]{escape(setting(comparison))}[/]\n", highlight=False)
-    for title, (headings, rows) in (("Levels", levels_table(comparison)), ("Pairs", pairs_table(comparison))):
+    for title, (headings, rows) in ((title, make(comparison)) for title, make in TABLES.items()):
         table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
         for place, heading in enumerate(headings):
             table.add_column(
@@ -151,7 +184,7 @@ def print_comparison(console: Console, comparison: Comparison, paths: Sequence[s
 def markdown(comparison: Comparison) -> str:
     """``report.md``: the same for a pull request."""
     lines = [f"# {setting(comparison)[0].upper()}{setting(comparison)[1:]}", "", f"**{comparison.verdict}**", ""]
-    for title, (headings, rows) in (("Levels", levels_table(comparison)), ("Pairs", pairs_table(comparison))):
+    for title, (headings, rows) in ((title, make(comparison)) for title, make in TABLES.items()):
         lines += [f"## {title}", "", _row(headings), _row(["---"] * len(headings)), *map(_row, rows), ""]
     lines += [f"- {note}" for note in notes(comparison)]
     if comparison.group.left_out:

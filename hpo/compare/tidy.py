@@ -32,7 +32,7 @@ def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
         for column in (name for name, kind in table.dtypes.items() if pd.api.types.is_object_dtype(kind)):
             kinds = {type(value) for value in table[column].dropna()}
             if len(kinds) > 1:
-                table[column] = table[column].map(lambda value: None if value is None else str(value))
+                table[column] = table[column].map(lambda value: None if pd.isna(value) else str(value))
         paths += [folder / f"{name}.parquet", folder / f"{name}.csv"]
         table.to_parquet(paths[-2], index=False)
         table.to_csv(paths[-1], index=False)

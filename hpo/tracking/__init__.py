@@ -5,7 +5,7 @@ A study is a run; its trials are runs nested in it. ``writer.py`` says what is t
 ``resume.py`` rebuilds a study that was stopped.
 """
 
-from hpo.tracking.comparisons import KEY, SEEDS, SPENT, log_comparison, looks_at
+from hpo.tracking.comparisons import KEY, LOOK, log_comparison, looks_at
 from hpo.tracking.delivery import Courier
 from hpo.tracking.flavors import save_model
 from hpo.tracking.outbox import STUDY, delivered_bytes, model_uri_of, read_outbox, run_id_of, undelivered
@@ -26,8 +26,7 @@ from hpo.tracking.writer import DatasetRecord, Tracker
 
 __all__ = [
     "KEY",
-    "SEEDS",
-    "SPENT",
+    "LOOK",
     "STORE_ERRORS",
     "STUDY",
     "Courier",

@@ -6,15 +6,16 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlflow
+from mlflow.entities import Run
 
 from hpo.errors import redact
 from hpo.tracking.reader import search_runs
 
 KEY = "hpo.comparison_key"
-SEEDS = "hpo.seeds"
-SPENT = "hpo.alpha_spent"
+LOOK = "hpo.look"
 
 
 def log_comparison(
@@ -25,19 +26,26 @@ def log_comparison(
     metrics: Mapping[str, float],
     files: Sequence[Path],
 ) -> str:
-    """Make the run of a comparison, with its files as artifacts, and return its id."""
+    """Make the run of a comparison, or take the one of the same look, and return its id; files are its artifacts."""
     all_tags = {"hpo.kind": "comparison", **{key: redact(value) for key, value in tags.items()}}
-    run = client.create_run(experiment_id, tags=all_tags, run_name=name)
-    for key, value in metrics.items():
-        client.log_metric(run.info.run_id, key, value)
+    known = [run for run in _runs(client, experiment_id, tags[KEY]) if run.data.tags.get(LOOK) == tags[LOOK]]
+    run = known[0] if known else client.create_run(experiment_id, tags=all_tags, run_name=name)
+    if known:
+        for key, value in all_tags.items():
+            client.set_tag(run.info.run_id, key, value)
+    for metric, number in metrics.items():
+        client.log_metric(run.info.run_id, metric, number)
     for file in files:
         client.log_artifact(run.info.run_id, str(file))
     client.set_terminated(run.info.run_id, "FINISHED", int(time.time() * 1000))
     return str(run.info.run_id)
 
 
-def looks_at(client: mlflow.MlflowClient, experiment_id: str, key: str) -> dict[tuple[int, ...], float]:
-    """The seeds at which the same question has been asked before → the error that was spent on it."""
+def looks_at(client: mlflow.MlflowClient, experiment_id: str, key: str) -> list[dict[str, Any]]:
+    """The looks at the same question that are recorded, the first one first; see :mod:`hpo.compare.command`."""
+    return [json.loads(run.data.tags[LOOK]) for run in _runs(client, experiment_id, key) if LOOK in run.data.tags]
+
+
+def _runs(client: mlflow.MlflowClient, experiment_id: str, key: str) -> list[Run]:
     text = f"tags.`hpo.kind` = 'comparison' and tags.`{KEY}` = '{key}'"
-    runs = search_runs(client, experiment_id, text, "attributes.start_time DESC")
-    return {tuple(json.loads(run.data.tags[SEEDS])): float(run.data.tags[SPENT]) for run in runs}
+    return search_runs(client, experiment_id, text, "attributes.start_time ASC")

@@ -19,7 +19,7 @@ import pytest
 from report import all_runs, check_report, read_page
 
 from hpo import tracking
-from hpo.tracking import SPENT
+from hpo.tracking import LOOK
 
 QUICK = ("dataset=breast_cancer", "model=random_forest", "model.grow_by=2", "max_epochs=5", "early_stopping.patience=1")
 LIMITS = ("limits.n_trials=4", "limits.timeout_seconds=null", "executor.threads_per_trial=1")
@@ -48,7 +48,8 @@ def test_every_number_of_a_report_follows_from_the_runs(
     # The comparison is a run beside its studies, with the report as its artifact.
     (run,) = [r for r in all_runs(*store) if r.data.tags["hpo.kind"] == "comparison"]
     assert run.data.tags["hpo.verdict"] == page.verdict
-    assert float(run.data.tags[SPENT]) == 0.05
+    look = {"seeds": [0, 1, 2], "spent": 0.05, "max_seeds": None, "min_effect": 0.02, "alpha": 0.05}
+    assert json.loads(run.data.tags[LOOK]) == look
     linked = {key.removeprefix("hpo.study."): value for key, value in run.data.tags.items() if "hpo.study." in key}
     assert linked == {row[2]: row[3] for row in page.tables["studies"][1:]}
     artifacts = {file.path for file in store[0].list_artifacts(run.info.run_id)}
@@ -58,6 +59,13 @@ def test_every_number_of_a_report_follows_from_the_runs(
     assert hpo(*command, "seeds=3", "min_effect=0.02") == 0
     assert "9 studies of this comparison have finished before" in capsys.readouterr().out
     assert read_page(folder / "report.html").verdict == page.verdict
+    assert len([r for r in all_runs(*store) if r.data.tags["hpo.kind"] == "comparison"]) == 1
+    # The name is that of another comparison now.
+    assert hpo(*command, "seeds=3", "min_effect=0.02", "max_epochs=6") == 2
+    assert "it has finished with other settings: max_epochs (5, not 6)" in capsys.readouterr().err
+    # With the results in sight, what matters is no longer free.
+    assert hpo(*command, "seeds=3", "min_effect=0.2") == 2
+    assert "min_effect = 0.2" in capsys.readouterr().err
     assert hpo(*command, "min_effect=0.02", "seeds=[0,1]") == 0
     assert "Exploratory" in capsys.readouterr().out
 
@@ -101,6 +109,23 @@ def test_what_is_missing_is_said_with_the_command_that_supplies_it(
     assert "left out: c" in captured.out
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("by=model.dropout", "levels=[0.0,0.5]", "model=mnist_cnn"), "'~search_space.dropout'"),
+        (("by=max_epochs", "levels=[3,9]", "model=mnist_cnn"), "strategy.pruner.n_warmup_steps"),
+        (("by=executor.workers", "levels=[1,2]", "model=svm"), "a key that defines a study"),
+        (("by=objective.metric", "levels=[val_loss,val_accuracy]", "model=svm"), "the same score"),
+    ],
+)
+def test_what_could_not_be_compared_is_refused_before_anything_trains(
+    words: tuple[str, ...], said: str, hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hpo("compare", *words, "dataset=digits") == 2
+    assert said in capsys.readouterr().err
+    assert not (workdir / "hpo_runs" / "studies").exists()
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 1800.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -112,8 +137,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 1800.0) -> None:
 def test_a_comparison_that_was_killed_goes_on(workdir: Path, store: tuple[Any, str]) -> None:
     study = ("model=svm", "dataset=digits", "limits.n_trials=4", "executor.threads_per_trial=1")
     kill_and_go_on(workdir, store, ["strategies=[random,optuna]", "seeds=2", *study], "mine-optuna-s0", 4 * 4)
-    looks = json.loads((workdir / "hpo_runs" / "comparisons" / "mine" / "looks.json").read_text())
-    assert list(looks.values()) == [[{"seeds": [0, 1], "spent": 0.05}]]
+    looks = json.loads((workdir / "hpo_runs" / "comparisons" / "looks.json").read_text())
+    assert [[look["seeds"] for look in own] for own in looks.values()] == [[[0, 1]]]
 
 
 @pytest.mark.slow

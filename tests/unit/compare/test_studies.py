@@ -12,6 +12,9 @@ from hpo.compare.studies import (
     ComparedStudy,
     Group,
     LeftOut,
+    Planned,
+    check_finished,
+    check_levels,
     each_test_split,
     flat,
     from_tables,
@@ -215,9 +218,13 @@ def test_folds_that_are_others_with_the_same_seed_are_no_pair() -> None:
     studies = [study(level, seed) for level in ("grid", "random", "optuna") for seed in (0, 1, 2)]
     studies[0] = study("grid", 0, folds_digest="others")
     made = group(studies, "strategy")
-    assert shape(made) == {"grid": [1, 2], "optuna": [0, 1, 2], "random": [0, 1, 2]}
-    assert made.seeds == [1, 2]
-    assert reasons(made) == {"grid-0": "its folds are others, with the same seed"}
+    assert shape(made) == {"grid": [1, 2], "optuna": [1, 2], "random": [1, 2]}
+    alone = "not every level has a study of seed 0"
+    assert reasons(made) == {
+        "grid-0": "its folds are others, with the same seed",
+        "optuna-0": alone,
+        "random-0": alone,
+    }
 
 
 def test_the_largest_set_with_two_levels_is_compared() -> None:
@@ -238,7 +245,60 @@ def test_a_larger_set_without_pairs_is_no_reason_to_compare_nothing() -> None:
 def test_seeds_are_those_that_every_level_has() -> None:
     made = group([*four(), study("random", 7), study("grid", 1), study("grid", 0), study("grid", 5)], "strategy")
     assert made.seeds == [0, 1]
-    assert shape(made)["grid"] == [0, 1, 5]
+    assert shape(made)["grid"] == [0, 1]
+    assert reasons(made)["grid-5"] == "not every level has a study of seed 5"
+
+
+def test_a_level_that_is_hardly_there_does_not_stop_the_others() -> None:
+    made = group([*four(), study("grid", 42)], "strategy")
+    assert shape(made) == {"optuna": [0, 1], "random": [0, 1]}
+    assert reasons(made) == {"grid-42": "strategy=grid has too few seeds in common with the other levels"}
+
+
+# Before anything trains
+
+
+def planned(level: str, **changed: Any) -> Planned:
+    identity = {"strategy._target_": level, "max_epochs": 8, "model.dropout": 0.2, "search_space.lr.low": 0.1}
+    return Planned({**identity, **changed}, {"hpo.limits.n_trials": "4"}, {"strategy": level})
+
+
+def refused_levels(by: str, **levels: Planned) -> ConfigError:
+    with pytest.raises(ConfigError) as refused:
+        check_levels(by, levels)
+    return refused.value
+
+
+def test_levels_that_differ_in_the_factor_alone_may_be_run() -> None:
+    check_levels("strategy", {level: planned(level) for level in ("random", "optuna")})
+    check_levels("model.dropout", {str(p): planned("random", **{"model.dropout": p}) for p in (0.0, 0.5)})
+
+
+def test_levels_that_differ_in_more_are_refused_before_anything_trains() -> None:
+    refused = refused_levels("strategy", random=planned("random"), optuna=planned("optuna", max_epochs=9))
+    assert "random and optuna differ in max_epochs (8, not 9)" in refused.expected
+
+
+def test_a_factor_that_is_searched_is_refused() -> None:
+    refused = refused_levels("model.lr", a=planned("random", **{"model.lr": 0.1}), b=planned("random"))
+    assert refused.fix == "'~search_space.lr'"
+
+
+def test_a_factor_that_defines_no_study_and_levels_that_are_the_same_are_refused() -> None:
+    assert refused_levels("executor.workers", a=planned("random"), b=planned("random")).key == "by"
+    assert refused_levels("max_epochs", a=planned("random"), b=planned("random")).key == "levels"
+
+
+def test_a_finished_study_of_the_name_has_to_be_the_one_that_is_asked_for() -> None:
+    one = planned("random", seed=0, folds_digest="f0")
+    done = record("mine", limits__n_trials="4")
+    check_finished(done, {**one.identity, "seed": 3, "folds_digest": "f3"}, one)
+    for other in ({**one.identity, "max_epochs": 9}, {k: v for k, v in one.identity.items() if k != "model.dropout"}):
+        with pytest.raises(ConfigError) as refused:
+            check_finished(done, other, one)
+        assert refused.value.fix.startswith("name=another")
+    with pytest.raises(ConfigError):
+        check_finished(record("mine", limits__n_trials="8"), one.identity, one)
 
 
 # What is missing

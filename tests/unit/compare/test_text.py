@@ -13,7 +13,17 @@ from toy_comparison import grouped, study
 
 from hpo.compare.comparison import Comparison, Settings
 from hpo.compare.studies import LeftOut, group
-from hpo.compare.text import interval, levels_table, markdown, notes, number, pairs_table, print_comparison, setting
+from hpo.compare.text import (
+    efficiency_table,
+    interval,
+    levels_table,
+    markdown,
+    notes,
+    number,
+    pairs_table,
+    print_comparison,
+    setting,
+)
 from hpo.errors import ConfigError
 
 BEST = (0.90, 0.92, 0.91, 0.93, 0.92)
@@ -50,7 +60,7 @@ def test_numbers_have_four_digits_and_none_is_a_dash() -> None:
 
 
 def test_the_setting_names_what_is_shared() -> None:
-    expected = "strategy on mlp, digits, holdout, 2 trials each, 5 seeds (0, 1, 2, 3, 4)"
+    expected = "strategy on mlp, digits, holdout, at most 2 trials each, 5 seeds (0, 1, 2, 3, 4)"
     assert setting(compared(optuna=BEST, random=WORST)) == expected
     timed = Comparison(grouped({"optuna": BEST, "random": WORST}, limits__n_trials="None"), Settings())
     assert setting(timed) == "strategy on mlp, digits, holdout, 5 seeds (0, 1, 2, 3, 4)"
@@ -109,7 +119,7 @@ def test_a_pair_is_a_row_with_its_interval() -> None:
     expected = stats.ttest_rel(BEST, WORST)
     low, high = expected.confidence_interval(0.95)
     headings, rows = pairs_table(made)
-    assert headings[:4] == ["pair", "difference", "95.0% interval", "effect size"]
+    assert headings[:4] == ["pair", "difference", "95% interval", "effect size"]
     differences = [a - b for a, b in zip(BEST, WORST, strict=True)]
     mean, sd = sum(differences) / 5, stats.tstd(differences)
     (cells,) = rows
@@ -123,7 +133,7 @@ def test_the_interval_is_of_the_level_that_this_look_has() -> None:
     assert made.alpha == pytest.approx(0.05 / 8)
     low, high = stats.ttest_rel(BEST, WORST).confidence_interval(1 - 0.05 / 8)
     headings, (cells,) = pairs_table(made)
-    assert headings[2] == "99.4% interval"
+    assert headings[2] == "99.38% interval"
     assert cells[2] == f"{low:+.4f} to {high:+.4f}"
 
 
@@ -136,10 +146,25 @@ def test_equal_differences_have_no_interval_and_say_so() -> None:
 
 
 def test_a_pair_that_is_open_says_how_many_more_seeds() -> None:
-    made = compared(optuna=NOISY, random=BEST)
+    made = compared(Settings(max_seeds=2000), optuna=NOISY, random=BEST)
     cells = pairs_table(made)[1][0]
     assert made.differences[0].n_more is not None
     assert cells[-1] == f"unresolved: about {made.differences[0].n_more} more seeds"
+
+
+def test_more_seeds_are_counted_by_what_the_last_look_may_spend() -> None:
+    declared = compared(Settings(max_seeds=1000), optuna=NOISY, random=BEST).differences[0]
+    # At five of a thousand seeds next to nothing may be spent; at the last look nearly everything.
+    (alone,) = compared(optuna=NOISY, random=BEST).differences
+    assert declared.alpha < 1e-6
+    assert declared.n_more == alone.n_more
+
+
+def test_where_no_more_looks_were_declared_other_seeds_would_settle_it() -> None:
+    made = compared(optuna=NOISY, random=BEST)
+    cells = pairs_table(made)[1][0]
+    assert made.differences[0].n_more is not None
+    assert cells[-1] == f"unresolved: about {made.differences[0].n_more + 5} other seeds"
 
 
 # The verdict
@@ -164,10 +189,11 @@ def test_what_makes_no_difference_is_equivalent_within_the_effect() -> None:
 
 def test_what_is_open_says_what_would_settle_it() -> None:
     made = compared(optuna=NOISY, random=BEST)
-    more = made.differences[0].n_more
+    n = made.differences[0].n_more
+    assert n is not None
     assert made.verdict == (  # 0.916 against 0.910
         f"Random has the best mean, but whether it is better than optuna is unresolved: "
-        f"about {more} more seeds would settle it."
+        f"about {n + 5} other seeds, in a comparison of their own, would settle it."
     )
 
 
@@ -180,7 +206,7 @@ def test_of_three_the_open_one_comes_last() -> None:
     made = compared(a=BEST, b=WORST, c=NOISY)
     said = made.verdict
     assert said.startswith("A is better than b; against c it is unresolved: about ")
-    assert said.endswith(" more seeds would settle it.")
+    assert said.endswith(" other seeds, in a comparison of their own, would settle it.")
 
 
 def test_a_comparison_of_ties_says_what_it_can() -> None:
@@ -242,8 +268,44 @@ def test_the_same_look_again_spends_nothing_more() -> None:
 
 
 def test_as_many_other_seeds_are_another_look() -> None:
-    made = compared(None, {(5, 6, 7, 8, 9): 0.05}, a=BEST, b=WORST)
+    made = compared(None, {(4, 5, 6, 7, 8): 0.05}, a=BEST, b=WORST)
     assert made.is_exploratory
+
+
+def test_a_look_at_other_seeds_alone_costs_nothing_and_is_told_of() -> None:
+    made = compared(None, {(5, 6, 7, 8, 9): 0.05}, a=BEST, b=WORST)
+    assert made.spent == 0.05
+    assert "The same question was asked 1 times before, on other seeds." in notes(made)
+
+
+def test_a_first_look_of_many_is_strict_and_not_exploratory() -> None:
+    made = compared(Settings(max_seeds=1000), a=BEST, b=WORST)
+    assert 0 < made.spent < 1e-8
+    assert not made.is_exploratory
+
+
+def test_an_exploratory_look_promises_nothing() -> None:
+    made = compared(None, {(0, 1, 2): 0.05}, optuna=NOISY, random=BEST)
+    assert "settle" not in made.verdict
+    assert pairs_table(made)[1][0][-1] == "unresolved"
+
+
+def test_what_is_missing_is_said_with_the_verdict() -> None:
+    made = Comparison(grouped({"a": BEST, "b": WORST}), Settings(), missing=["mine-a-s9"])
+    assert made.verdict == "In the meantime, with 1 study missing: a is better than b."
+
+
+def test_small_differences_have_the_decimals_that_show_them() -> None:
+    made = compared(Settings(min_effect=1e-6), a=[b + 2e-6 * i for i, b in enumerate(WORST)], b=WORST)
+    assert pairs_table(made)[1][0][1] == "+0.00000400"
+
+
+def test_efficiency_is_a_row_a_level_and_budget() -> None:
+    headings, rows = efficiency_table(compared(a=BEST, b=WORST))
+    assert headings[:2] == ["strategy", "by"]
+    assert [row[:2] for row in rows] == [
+        [level, axis] for level in ("a", "b") for axis in ("trials", "epochs", "seconds")
+    ]
 
 
 def test_a_look_that_was_not_declared_is_exploratory() -> None:
@@ -262,7 +324,7 @@ def test_a_look_that_was_not_declared_is_exploratory() -> None:
 def test_notes_say_what_was_assumed() -> None:
     said = "\n".join(notes(compared(a=BEST, b=WORST)))
     assert "Differences below 0.01 do not matter (a default; min_effect=… states your own)." in said
-    assert "This look spends 0.05 of an error of 0.05; whoever means to add seeds" in said
+    assert "This look spends 0.05 of an error of 0.05; to add seeds and look again" in said
     assert "on 5 seeds as pairs" in said
     assert "seconds" not in said
     own = "\n".join(notes(compared(Settings(0.03, 10), {(0, 1, 2): 0.05 * (3 / 10) ** 3}, a=BEST, b=WORST)))
@@ -299,12 +361,12 @@ def left_out() -> Comparison:
 def test_markdown_has_the_verdict_first_and_tables_that_are_whole() -> None:
     made = compared(optuna=BEST, random=WORST)
     lines = markdown(made).splitlines()
-    assert lines[0] == "# Strategy on mlp, digits, holdout, 2 trials each, 5 seeds (0, 1, 2, 3, 4)"
+    assert lines[0] == "# Strategy on mlp, digits, holdout, at most 2 trials each, 5 seeds (0, 1, 2, 3, 4)"
     assert lines[2] == "**Optuna is better than random.**"
     tables = [line for line in lines if line.startswith("|")]
-    assert len(tables) == (2 + 2) + (2 + 1)
+    assert len(tables) == (2 + 2) + (2 + 1) + (2 + 2 * 3)
     assert {line.count("|") for line in tables[:4]} == {12}
-    assert {line.count("|") for line in tables[4:]} == {8}
+    assert [line.count("|") for line in tables[4:]] == [8] * 3 + [5] * 8
     assert all(f"- {note}" in lines for note in notes(made))
     assert "## Left out" not in lines
 
