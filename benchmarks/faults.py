@@ -51,7 +51,7 @@ STUDY = (
     "search_space.max_features.grid=[0.3]",  # a grid of four
     "study=mine",
 )
-N_TRIALS = {"keras_hyperband": 10, "grid": 4, "keras_grid": 4, "halving_grid": 4}
+N_TRIALS = {"keras_hyperband": 10, "hyperopt": 14, "grid": 4, "keras_grid": 4, "halving_grid": 4}
 DRIVER_FAULTS = ("kill_driver",)
 MODEL_FAULTS = ("hang", "segfault", "memory_hog", "nan", "exception")
 OUTSIDE_FAULTS = ("kill_worker", "server_down_30s", "server_down", "database_locked", "disk_full")
