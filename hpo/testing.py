@@ -48,6 +48,7 @@ from hpo.trial import (
 )
 
 MAX_EPOCHS = 5
+COMPANY_SECONDS = 20.0  # to wait for a second trial: starting one may take long on a busy machine
 N_FOLDS = 3
 MakeStrategy = Callable[[], Strategy]
 Score = Callable[[Params], float]
@@ -89,7 +90,7 @@ class Evaluation:
 
     Args:
         stopped: an earlier search, whose finished trials are answered from the record.
-        seconds: how long a fold takes.
+        seconds: how long a fold takes, and the first one as long as it takes until another is trained beside it.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Evaluation:
                 recorded = RecordedTrial(running.trial, dict(running.results))
                 self._record.setdefault(canonical(recorded.trial.params), []).append(recorded)
         self._lock = threading.RLock()
+        self._another = threading.Condition(self._lock)
 
     @property
     def trials(self) -> list[Trial]:
@@ -146,6 +148,9 @@ class Evaluation:
         with self._lock:
             self._n_at_once += 1
             self.most_at_once = max(self.most_at_once, self._n_at_once)
+            self._another.notify_all()
+            if self._seconds and not self._another.wait_for(lambda: self.most_at_once > 1, COMPANY_SECONDS):
+                self._seconds = 0.0  # nobody comes
         time.sleep(self._seconds)
         with self._lock:
             self._n_at_once -= 1
@@ -476,7 +481,7 @@ def check_several_trials_are_trained_at_once(make: MakeStrategy) -> None:
     """With two workers there are two trials at a time, as many as there should be, and each is one of the space."""
     space = SPACES["all_types"]
     alone = run(make(), space, bowl, n_trials=14)
-    found = run(make(), space, bowl, n_trials=14, n_workers=2, seconds=0.1)
+    found = run(make(), space, bowl, n_trials=14, n_workers=2, seconds=0.05)
     assert found.most_at_once == 2
     assert len(found.trials) == len(alone.trials)
     assert all(space.contains(trial.params) for trial in found.trials)
