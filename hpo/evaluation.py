@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo import metrics
 from hpo.datasets.base import Array, Dataset, DataSpec
 from hpo.errors import DISK_FULL, ConfigError, InputError, StudyFailed, redact
 from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
@@ -74,12 +75,14 @@ class RefitTask:
 
     Args:
         n_epochs: epochs to train.
+        share: ``n_epochs`` over the study's own.
         weights_path: where to save the weights, without the model's own ending.
     """
 
     params: Params
     n_epochs: int
     weights_path: Path
+    share: float = 1.0
 
 
 Task = FoldTask | RefitTask
@@ -122,12 +125,13 @@ class Evaluator:
         self._dataset = dataset.with_images_of(model.image_shape) if model.image_shape else dataset
         if model.takes_rows:
             self._dataset = self._dataset.flat()
-        self._splits = resampling.splits(self._dataset.y, seed, self._dataset.groups)
+        self._splits = resampling.splits(self._dataset.y, seed, self._dataset.groups, self._dataset.gap)
         self._check_metrics()
 
     def _check_metrics(self) -> None:
+        self.model.check_fits(self.spec)
         try:
-            metrics = self._metrics = self.model.metrics(self.spec)
+            own = self.model.metrics(self.spec)
         except InputError:
             raise
         except Exception as error:  # a user's own code may raise anything
@@ -151,21 +155,25 @@ class Evaluator:
                 "best, since early_stopping.restore_best_weights keeps another model than the one scored",
                 "objective.epoch=best or early_stopping.restore_best_weights=false",
             )
+        extra = [name for name in metrics.names(self.spec) if f"val_{name}" not in own]
+        allowed = (*own, *(f"val_{name}" for name in extra))
         others = [("objective.others", name) for name in self.objective.others if name not in COSTS]
         for key, metric in (
             ("objective.metric", self.objective.metric),
             ("early_stopping.monitor", self.early_stopping.monitor),
             *others,
         ):
-            if metric not in metrics and key == "objective.others":
-                allowed = ", ".join([*metrics, *COSTS])
+            if metric not in allowed and key == "objective.others":
+                known = ", ".join([*allowed, *COSTS])
                 raise ConfigError(
-                    key, metric, f"a metric that the model reports, or a cost: {allowed}", f"'~{key}.{metric}'"
+                    key, metric, f"a metric of this model and data, or a cost: {known}", f"'~{key}.{metric}'"
                 )
-            if metric not in metrics:
-                raise ConfigError(
-                    key, metric, f"a metric that the model reports: {', '.join(metrics)}", f"{key}={metrics[-1]}"
-                )
+            if metric not in allowed:
+                expected = f"a metric of this model and data: {', '.join(allowed)}"
+                raise ConfigError(key, metric, expected, f"{key}={own[-1]}")
+        wanted = {self.objective.metric, self.early_stopping.monitor, *self.objective.others}
+        self._extra = tuple(name for name in extra if f"val_{name}" in wanted)
+        self._metrics = (*own, *(f"val_{name}" for name in self._extra))
 
     @property
     def spec(self) -> DataSpec:
@@ -222,7 +230,7 @@ class Evaluator:
     def _evaluate_fold(self, task: FoldTask, control: Control) -> FoldResult:
         """Train ``task`` and score it."""
         seed = seed_for(self.seed, task.params, task.fold)
-        plan = FitPlan(task.max_epochs, seed, self.early_stopping, task.share)
+        plan = FitPlan(task.max_epochs, seed, self.early_stopping, task.share, self._extra)
         log = FitLog(max_epochs=task.max_epochs)
         kept: dict[str, Any] = {}
 
@@ -244,7 +252,7 @@ class Evaluator:
         """Train ``task`` on all training data and save its weights."""
         stopping = replace(self.early_stopping, patience=None, restore_best_weights=False)
         seed = derive_seed("refit", self.seed, canonical(task.params))
-        plan, log = FitPlan(task.n_epochs, seed, stopping), FitLog(max_epochs=task.n_epochs)
+        plan, log = FitPlan(task.n_epochs, seed, stopping, task.share), FitLog(max_epochs=task.n_epochs)
         kept: dict[str, Any] = {}
 
         def train(guarded: Control) -> None:
@@ -327,26 +335,26 @@ class Evaluator:
             return None, {}
         wanted = [self.objective.metric, *(name for name in self.objective.others if name not in COSTS)]
         kept = log.best_epoch if self.objective.epoch == "best" else None
-        metrics = {name: log.history[name][-1 if kept is None else kept] for name in wanted}
+        values = {name: log.history[name][-1 if kept is None else kept] for name in wanted}
         rows = self._splits[fold].score
         if rows is not None:
-            reached = fitted.evaluate(self._dataset.x[rows], self._dataset.y[rows])
+            reached = fitted.evaluate(self._dataset.x[rows], self._dataset.y[rows], self._extra)
             # `val_` becomes the scored rows; a metric of training stays one.
-            metrics |= {name: reached[name.removeprefix("val_")] for name in wanted if name.startswith("val_")}
-        bad = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
+            values |= {name: reached[name.removeprefix("val_")] for name in wanted if name.startswith("val_")}
+        bad = next((name for name, value in values.items() if not math.isfinite(value)), None)
         if bad is not None:
             log.stop_reason = StopReason.DIVERGED
             log.problem = f"{bad} is not finite"
             return None, {}
         costs = self._costs(log, fitted)
-        return metrics[self.objective.metric], {name: (metrics | costs)[name] for name in self.objective.others}
+        return values[self.objective.metric], {name: (values | costs)[name] for name in self.objective.others}
 
     def _on_training_rows(self, fitted: FittedModel, fold: int, seed: int) -> dict[str, float]:
         """Metrics on as many training rows as are scored, so that the two are known equally well."""
         split = self._splits[fold]
         n_rows = min(len(split.train), len(split.watch if split.score is None else split.score))
         rows = np.sort(np.random.default_rng(seed).choice(split.train, n_rows, replace=False))
-        return fitted.evaluate(self._dataset.x[rows], self._dataset.y[rows])
+        return fitted.evaluate(self._dataset.x[rows], self._dataset.y[rows], self._extra)
 
     def _costs(self, log: FitLog, fitted: FittedModel) -> dict[str, float]:
         costs: dict[str, float] = {"train_seconds": log.seconds.get("train", 0.0), "n_weights": log.n_weights or 0}
@@ -378,8 +386,10 @@ class Evaluator:
         return self.model.restore(params, self.spec, weights_path)
 
     def test(self, fitted: FittedModel) -> TestScore:
-        """Score on the test split; for the winner of a finished study, once."""
-        return TestScore(fitted.evaluate(self._dataset.x_test, self._dataset.y_test), len(self._dataset.x_test))
+        """Score on the test split, by all metrics that are defined; for the winner of a finished study, once."""
+        data = self._dataset
+        found = fitted.evaluate(data.x_test, data.y_test, metrics.names(self.spec))
+        return TestScore({k: v for k, v in found.items() if math.isfinite(v)}, len(data.x_test))
 
     def example(self) -> Array:
         """Two training samples, for the logged model's signature."""

@@ -132,7 +132,9 @@ class Finish:
         unit = study.model.describe_budget(n_epochs, 1.0) if has_epochs else "once"
         self._view.search_ended(f"training the best model again, on all training data, {unit}")
         started = time.monotonic()
-        refitted = self._carry_out(RefitTask(best.params, n_epochs, self._tracker.folder / "winner"))
+        refitted = self._carry_out(
+            RefitTask(best.params, n_epochs, self._tracker.folder / "winner", n_epochs / study.max_epochs)
+        )
         if refitted.weights_path is None:
             raise StudyFailed(f"the winner could not be refitted: {refitted.error or refitted.outcome.stop_reason}")
         took = {"refit_seconds": time.monotonic() - started}

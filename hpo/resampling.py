@@ -19,6 +19,7 @@ from sklearn.model_selection import (
     GroupShuffleSplit,
     KFold,
     LeaveOneOut,
+    RepeatedKFold,
     RepeatedStratifiedKFold,
     StratifiedKFold,
     TimeSeriesSplit,
@@ -55,12 +56,13 @@ class Resampling(ABC):
     allows_pruning: bool = True
 
     @abstractmethod
-    def splits(self, y: Array, study_seed: int, groups: Array | None = None) -> Sequence[Split]:
+    def splits(self, y: Array, study_seed: int, groups: Array | None = None, gap: int | None = None) -> Sequence[Split]:
         """One :class:`Split` a fold, the same for equal arguments.
 
         Args:
-            y: labels of shape ``(n,)``.
+            y: integer labels or real targets of shape ``(n,)``; only labels are stratified.
             groups: of shape ``(n,)``, for those that keep groups together.
+            gap: of rows in the order of time, see :class:`hpo.datasets.base.Dataset`; None for rows without an order.
 
         Raises:
             ConfigError: when ``y`` has too few rows for it.
@@ -68,7 +70,7 @@ class Resampling(ABC):
 
 
 class Holdout(Resampling):
-    """One stratified split into training and validation rows.
+    """One split into training and validation rows: stratified by class, or the latest rows of those in time order.
 
     Args:
         validation_fraction: share of the rows to validate on, between 0 and 1.
@@ -79,13 +81,16 @@ class Holdout(Resampling):
         self.validation_fraction = _fraction("validation_fraction", validation_fraction)
         self.seed = _seed(seed)
 
-    def splits(self, y: Array, study_seed: int, groups: Array | None = None) -> Sequence[Split]:
+    def splits(self, y: Array, study_seed: int, groups: Array | None = None, gap: int | None = None) -> Sequence[Split]:
+        if gap is not None:
+            train, watch = _past_and_future(np.arange(len(y)), self.validation_fraction, gap, "validation_fraction")
+            return [Split(train, watch)]
         seed = study_seed if self.seed is None else self.seed
         try:
             train, watch = train_test_split(
                 np.arange(len(y)),
                 test_size=self.validation_fraction,
-                stratify=y,
+                stratify=y if _are_classes(y) else None,
                 random_state=derive_seed("splits", seed),
             )
         except ValueError as error:
@@ -107,29 +112,33 @@ class CrossValidation(Resampling):
     """
 
     keeps_groups = False
+    keeps_order = False
 
     def __init__(self, stop_fraction: float = 0.15, seed: int | None = None) -> None:
         self.stop_fraction = _fraction("stop_fraction", stop_fraction)
         self.seed = _seed(seed)
 
-    def splits(self, y: Array, study_seed: int, groups: Array | None = None) -> Sequence[Split]:
+    def splits(self, y: Array, study_seed: int, groups: Array | None = None, gap: int | None = None) -> Sequence[Split]:
         seed = study_seed if self.seed is None else self.seed
+        if gap is not None and not self.keeps_order:
+            expected = "time_series or holdout, since the rows are in the order of time and these folds shuffle them"
+            raise ConfigError("resampling", type(self).__name__, expected, "resampling=time_series")
         self.check(y, groups)
         rows = np.arange(len(y))
-        splitter = self.splitter(derive_seed("splits", seed))
+        splitter = self.splitter(derive_seed("splits", seed), y, gap or 0)
         with warnings.catch_warnings():
             # Of too few members of a class, which is refused in `check` where it matters.
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
             pairs = list(splitter.split(rows, y, groups if self.keeps_groups else None))
         made = []
         for fold, (part, score) in enumerate(pairs):
-            train, watch = self.carve(part, y, groups, derive_seed("stop", seed, fold))
+            train, watch = self.carve(part, y, groups, derive_seed("stop", seed, fold), gap or 0)
             made.append(Split(np.sort(train), np.sort(watch), np.sort(score)))
         return made
 
     @abstractmethod
-    def splitter(self, seed: int) -> Any:
-        """A scikit-learn splitter."""
+    def splitter(self, seed: int, y: Array, gap: int) -> Any:
+        """A scikit-learn splitter for ``y``."""
 
     def check(self, y: Array, groups: Array | None) -> None:
         """Refuse labels that cannot be split.
@@ -138,9 +147,9 @@ class CrossValidation(Resampling):
             ConfigError: naming the key that asks for too much.
         """
 
-    def carve(self, part: Array, y: Array, groups: Array | None, seed: int) -> tuple[Array, Array]:
+    def carve(self, part: Array, y: Array, groups: Array | None, seed: int, gap: int) -> tuple[Array, Array]:
         """``part``, the training rows of a fold, in those to train on and those to watch; stratified where possible."""
-        least = np.unique(y[part], return_counts=True)[1].min()
+        least = np.unique(y[part], return_counts=True)[1].min() if _are_classes(y) else 0
         n_watched = int(np.ceil(len(part) * self.stop_fraction))
         can_stratify = least > 1 and n_watched >= len(np.unique(y[part])) <= len(part) - n_watched
         if not 0 < n_watched < len(part):
@@ -163,7 +172,7 @@ class KFoldResampling(CrossValidation):
         super().__init__(stop_fraction, seed)
         self.n_splits = _at_least("n_splits", n_splits, 2)
 
-    def splitter(self, seed: int) -> Any:
+    def splitter(self, seed: int, y: Array, gap: int) -> Any:
         return KFold(self.n_splits, shuffle=True, random_state=seed)
 
     def check(self, y: Array, groups: Array | None) -> None:
@@ -173,16 +182,19 @@ class KFoldResampling(CrossValidation):
 class StratifiedKFoldResampling(KFoldResampling):
     """Shuffled folds, each with the classes in their shares."""
 
-    def splitter(self, seed: int) -> Any:
+    def splitter(self, seed: int, y: Array, gap: int) -> Any:
         return StratifiedKFold(self.n_splits, shuffle=True, random_state=seed)
 
     def check(self, y: Array, groups: Array | None) -> None:
+        if not _are_classes(y):
+            expected = "folds without classes, since the target is a real number"
+            raise ConfigError("resampling", "stratified_kfold", expected, "resampling=kfold")
         smallest = int(np.unique(y, return_counts=True)[1].min())
         _require(self.n_splits, smallest, f"the size of the smallest class, {smallest}")
 
 
 class RepeatedKFoldResampling(StratifiedKFoldResampling):
-    """Stratified folds, ``n_repeats`` times, each time split in another way.
+    """Folds, stratified where there are classes, ``n_repeats`` times, each time split in another way.
 
     Args:
         n_repeats: number of repetitions, at least 1.
@@ -192,8 +204,15 @@ class RepeatedKFoldResampling(StratifiedKFoldResampling):
         super().__init__(n_splits, stop_fraction, seed)
         self.n_repeats = _at_least("n_repeats", n_repeats, 1)
 
-    def splitter(self, seed: int) -> Any:
-        return RepeatedStratifiedKFold(n_splits=self.n_splits, n_repeats=self.n_repeats, random_state=seed)
+    def splitter(self, seed: int, y: Array, gap: int) -> Any:
+        kind = RepeatedStratifiedKFold if _are_classes(y) else RepeatedKFold
+        return kind(n_splits=self.n_splits, n_repeats=self.n_repeats, random_state=seed)
+
+    def check(self, y: Array, groups: Array | None) -> None:
+        if _are_classes(y):
+            super().check(y, groups)
+        else:
+            KFoldResampling.check(self, y, groups)
 
 
 class GroupKFoldResampling(KFoldResampling):
@@ -201,7 +220,7 @@ class GroupKFoldResampling(KFoldResampling):
 
     keeps_groups = True
 
-    def splitter(self, seed: int) -> Any:
+    def splitter(self, seed: int, y: Array, gap: int) -> Any:
         return GroupKFold(self.n_splits, shuffle=True, random_state=seed)
 
     def check(self, y: Array, groups: Array | None) -> None:
@@ -212,7 +231,7 @@ class GroupKFoldResampling(KFoldResampling):
         # One more than folds, so that the training part can give a group to its stop split.
         _require(self.n_splits, n_groups - 1, f"one less than the number of groups, {n_groups}")
 
-    def carve(self, part: Array, y: Array, groups: Array | None, seed: int) -> tuple[Array, Array]:
+    def carve(self, part: Array, y: Array, groups: Array | None, seed: int, gap: int) -> tuple[Array, Array]:
         assert groups is not None, "checked above"
         splitter = GroupShuffleSplit(1, test_size=self.stop_fraction, random_state=seed)
         train, watch = next(splitter.split(part, groups=groups[part]))
@@ -222,15 +241,16 @@ class GroupKFoldResampling(KFoldResampling):
 class TimeSeriesResampling(KFoldResampling):
     """Rows in the order of time: a fold trains on the past, watches the latest part of it, and scores what follows."""
 
-    def splitter(self, seed: int) -> Any:
-        return TimeSeriesSplit(self.n_splits)
+    keeps_order = True
+
+    def splitter(self, seed: int, y: Array, gap: int) -> Any:
+        return TimeSeriesSplit(self.n_splits, gap=gap)
 
     def check(self, y: Array, groups: Array | None) -> None:
         _require(self.n_splits, len(y) // 2 - 1, f"half the number of rows, {len(y) // 2 - 1}")
 
-    def carve(self, part: Array, y: Array, groups: Array | None, seed: int) -> tuple[Array, Array]:
-        n_watched = max(1, round(len(part) * self.stop_fraction))
-        return part[:-n_watched], part[-n_watched:]
+    def carve(self, part: Array, y: Array, groups: Array | None, seed: int, gap: int) -> tuple[Array, Array]:
+        return _past_and_future(part, self.stop_fraction, gap, "stop_fraction")
 
 
 class LeaveOneOutResampling(CrossValidation):
@@ -238,7 +258,7 @@ class LeaveOneOutResampling(CrossValidation):
 
     allows_pruning = False  # one row says nothing
 
-    def splitter(self, seed: int) -> Any:
+    def splitter(self, seed: int, y: Array, gap: int) -> Any:
         return LeaveOneOut()
 
     def check(self, y: Array, groups: Array | None) -> None:
@@ -253,6 +273,20 @@ def digest(splits: Sequence[Split]) -> str:
         for rows in (split.train, split.watch, split.score):
             sums.update(b"-" if rows is None else np.ascontiguousarray(rows, dtype="int64").tobytes() + b"|")
     return sums.hexdigest()
+
+
+def _are_classes(y: Array) -> bool:
+    return bool(y.dtype.kind in "iub")
+
+
+def _past_and_future(rows: Array, fraction: float, gap: int, name: str) -> tuple[Array, Array]:
+    """The earlier rows and, ``gap`` rows later, the latest ``fraction`` of them."""
+    n_late = max(1, round(len(rows) * fraction))
+    early, late = rows[: max(0, len(rows) - n_late - gap)], rows[-n_late:]
+    if not len(early):
+        expected = f"a share that leaves rows on both sides, with {gap} left out between them, of {len(rows)}"
+        raise ConfigError(f"resampling.{name}", fraction, expected, f"resampling.{name}=0.1")
+    return early, late
 
 
 def _fraction(name: str, value: Any) -> float:

@@ -66,8 +66,8 @@ class Decision(StrEnum):
     INTERRUPT = "interrupt"
 
 
-_HIGHER_IS_BETTER = ("accuracy", "acc", "auc", "precision", "recall", "f1", "f1_score", "r2_score", "top_k")
-_LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "mape", "msle", "crossentropy", "log_loss")
+_HIGHER_IS_BETTER = ("accuracy", "acc", "auc", "precision", "recall", "f1", "f1_score", "r2", "r2_score", "top_k")
+_LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "mape", "msle", "crossentropy", "log_loss", "deviance")
 
 
 def metric_direction(metric: str) -> str | None:
@@ -468,12 +468,14 @@ class FitPlan:
         max_epochs: the most epochs.
         seed: of everything random in it.
         share: ``max_epochs`` over the study's own, for models that spend their budget on something else than epochs.
+        extra: metrics of :mod:`hpo.metrics` that are reported of the watched rows besides the model's own.
     """
 
     max_epochs: int
     seed: int
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     share: float = 1.0
+    extra: tuple[str, ...] = ()
 
 
 def pareto_front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:

@@ -19,16 +19,42 @@ class DatasetUnavailable(DatasetError):
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Args:
+        categories: labels of a categorical column, of which a row holds the index; None for numbers. NaN is a missing
+            value in both.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """What a model has to fit.
 
     Args:
         input_shape: shape of one sample, without the batch axis.
-        n_classes: number of classes.
+        n_classes: number of classes; 0 for real targets (regression).
+        columns: of a table, in the order of a sample's numbers; empty for other data.
+        n_words: of texts, whose samples are word numbers: all numbers lie below it. 0 is padding. 0 for other data.
+        target_mean, target_std: of the real targets of the rows that are trained on, set by the model's training; so
+            that a network can work on standardised targets and still answer in the original unit.
     """
 
     input_shape: tuple[int, ...]
     n_classes: int
+    columns: tuple[Column, ...] = ()
+    n_words: int = 0
+    target_mean: float = 0.0
+    target_std: float = 1.0
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether targets are real numbers rather than classes."""
+        return self.n_classes == 0
 
 
 @dataclass(frozen=True)
@@ -37,13 +63,18 @@ class Dataset:
 
     Args:
         name: as in the records.
-        x, y: samples of shape ``(n, …)`` and integer labels of shape ``(n,)``, to be split by the resampling.
+        x, y: samples of shape ``(n, …)`` and, of shape ``(n,)``, integer labels or real targets (regression), to be
+            split by the resampling.
         x_test, y_test: the test split; its choice is independent of any study's seed.
         source: where the data came from, in words.
         groups: for every row of ``x`` the group that must not be torn apart, such as a patient; None without groups.
+        gap: of rows in the order of time, how many are left out between a training part and what follows it, since
+            their targets were not known yet; None for rows without an order.
+        columns, n_words: see :class:`DataSpec`.
+        class_names: of labels 0, 1, …; empty where they have none.
 
     Raises:
-        DatasetError: when samples and labels do not match, or there are fewer than two classes.
+        DatasetError: when samples and labels do not match, or there are fewer than two classes or values.
     """
 
     name: str
@@ -53,6 +84,10 @@ class Dataset:
     y_test: Array
     source: str
     groups: Array | None = None
+    gap: int | None = None
+    columns: tuple[Column, ...] = ()
+    n_words: int = 0
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y) or len(self.x_test) != len(self.y_test) or not len(self.x_test):
@@ -67,12 +102,25 @@ class Dataset:
                 f"dataset {self.name}", f"{len(self.groups)} groups", f"{len(self.x)}", "mend the dataset"
             )
         if len(np.unique(self.y)) < 2:
-            raise DatasetError(f"dataset {self.name}", "one class", "at least two classes", "mend the dataset")
+            found, wanted = ("one value", "two values") if self.is_regression else ("one class", "two classes")
+            raise DatasetError(
+                f"dataset {self.name}", f"{found} in the target", f"at least {wanted}", "mend the dataset"
+            )
+        if self.is_regression and not (np.isfinite(self.y).all() and np.isfinite(self.y_test).all()):
+            raise DatasetError(
+                f"dataset {self.name}", "targets that are not finite", "real numbers", "mend the dataset"
+            )
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether targets are real numbers rather than classes."""
+        return bool(self.y.dtype.kind == "f")
 
     @property
     def spec(self) -> DataSpec:
-        """Shape of a sample and number of classes."""
-        return DataSpec(tuple(self.x.shape[1:]), int(self.y.max()) + 1)
+        """What a model has to fit."""
+        n_classes = 0 if self.is_regression else int(self.y.max()) + 1
+        return DataSpec(tuple(self.x.shape[1:]), n_classes, self.columns, self.n_words)
 
     @cached_property
     def digest(self) -> str:

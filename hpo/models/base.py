@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,12 +77,20 @@ class FittedModel(ABC):
     """A trained model."""
 
     @abstractmethod
-    def evaluate(self, x: Array, y: Array) -> dict[str, float]:
-        """Metrics on labelled samples, under the names that training reports without ``val_``."""
+    def evaluate(self, x: Array, y: Array, extra: Sequence[str] = ()) -> dict[str, float]:
+        """Metrics on labelled samples, under the names that training reports without ``val_``, and the ``extra`` ones.
+
+        Args:
+            extra: names of :func:`hpo.metrics.names`.
+        """
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
         """What :attr:`native` predicts for ``n`` samples: of a Keras classifier, probabilities ``(n, n_classes)``."""
+
+    @abstractmethod
+    def answers(self, x: Array) -> tuple[Array, Array | None]:
+        """Labels or real values of shape ``(n,)``, and of a classifier scores ``(n, n_classes)`` if it has some."""
 
     @abstractmethod
     def save_weights(self, path: Path) -> None:
@@ -115,6 +123,13 @@ class Model(ABC):
     def describe_budget(self, max_epochs: int, share: float) -> str:
         """A budget in the model's own unit, in words: ``9 epochs``, ``90 trees``, ``a third of the rows``."""
         return f"{max_epochs} epoch{'s' * (max_epochs != 1)}"
+
+    def check_fits(self, spec: DataSpec) -> None:  # noqa: B027 most models take what they are given
+        """Refuse data that the model is not made for.
+
+        Raises:
+            ConfigError: such as for classes and a model of real numbers.
+        """
 
     @property
     @abstractmethod

@@ -1,7 +1,8 @@
-"""scikit-learn classifiers: any estimator by name, its constructor's parameters being its tunables.
+"""scikit-learn classifiers and regressors: any estimator by name, its constructor's parameters being its tunables.
 
-A forest or a boosted ensemble grows a few trees an epoch, so that curves, early stopping, pruners and rungs mean what
-they mean for a network. Any other estimator trains in one go, and a smaller budget is a share of its training rows.
+What is done to the columns before (:mod:`hpo.models.preparation`) is fitted on the training rows of each fold. A forest
+or a boosted ensemble grows a few trees an epoch, so that curves, early stopping, pruners and rungs mean what they mean
+for a network. Any other estimator trains in one go, and a smaller budget is a share of its training rows.
 """
 
 from __future__ import annotations
@@ -12,20 +13,26 @@ import inspect
 import math
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.utils import get_class
+from sklearn.base import RegressorMixin
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.metrics import accuracy_score, hinge_loss, log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
+from hpo import metrics
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
 from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
 from hpo.models.early_stopping import Watch
+from hpo.models.preparation import STEPS, Preparation
 from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
 
 # Parameters of estimators that a study decides → where it does.
@@ -35,7 +42,10 @@ _SET_BY_US = {
     "verbose": "the study's own lines",
     "n_jobs": "executor and threads_per_trial",
 }
-SCALERS = {"standard": StandardScaler, "min_max": MinMaxScaler, "robust": RobustScaler}
+# Libraries that come as extras → the extra.
+_EXTRAS = {"xgboost": "boosting", "lightgbm": "boosting"}
+# What is reported after an epoch, of classes and of real targets.
+REPORTED = {False: ("loss", "accuracy"), True: ("loss", "mae", "rmse")}
 
 
 def skops_io() -> Any:
@@ -55,11 +65,13 @@ def skops_io() -> Any:
 
 
 class SklearnModel(Model):
-    """A scikit-learn classifier, behind a scaler that is fitted on the training rows of each fold.
+    """A scikit-learn estimator, behind steps that are fitted on the training rows of each fold.
 
     Args:
-        estimator: dotted name of a classifier class.
-        scaler: ``standard``, ``min_max``, ``robust`` or None; a tunable like the estimator's own.
+        estimator: dotted name of a class that classifies or regresses.
+        scaler, imputer, encoder, select, balance: see :class:`hpo.models.preparation.Preparation`; tunables like the
+            estimator's own.
+        scale_target: whether a regressor learns a standardised target; it answers in the original unit all the same.
         grows: the parameter that an epoch adds to, such as ``n_estimators``; None trains in one go.
         grow_by: how much an epoch adds.
         defaults: values that replace the defaults of the estimator's constructor.
@@ -77,6 +89,11 @@ class SklearnModel(Model):
         estimator: str,
         *,
         scaler: str | None = None,
+        imputer: str | None = "median",
+        encoder: str | None = "one_hot",
+        select: float | None = None,
+        balance: str | None = None,
+        scale_target: bool = False,
         grows: str | None = None,
         grow_by: int = 10,
         **defaults: ParamValue,
@@ -84,9 +101,17 @@ class SklearnModel(Model):
         try:
             self._class = get_class(estimator)
         except Exception as error:  # importing may raise anything
-            expected = f"the dotted name of a scikit-learn classifier ({error})"
+            package = getattr(error.__cause__ or error, "name", None) or ""
+            if isinstance(error.__cause__ or error, ModuleNotFoundError) or "No module named" in str(error):
+                package = package or str(estimator).partition(".")[0]
+                if package in _EXTRAS:
+                    expected = f"the library {package}, which is not installed"
+                    fix = f"pip install -c constraints.txt -e '.[{_EXTRAS[package]}]'"
+                    raise ConfigError("model.estimator", estimator, expected, fix) from error
+            expected = f"the dotted name of a scikit-learn estimator ({error})"
             fix = "model.estimator=sklearn.ensemble.RandomForestClassifier"
             raise ConfigError("model.estimator", estimator, expected, fix) from error
+        self._is_regressor = issubclass(self._class, RegressorMixin)
         own = {
             name: parameter.default
             for name, parameter in inspect.signature(self._class).parameters.items()
@@ -94,7 +119,7 @@ class SklearnModel(Model):
         }
         for name, value in {**defaults, **({grows: grows} if grows else {})}.items():
             if name not in own:
-                expected = f"one of {', '.join([*own, 'scaler', 'grows', 'grow_by'])}"
+                expected = f"one of {', '.join([*own, *STEPS, 'scale_target', 'grows', 'grow_by'])}"
                 raise ConfigError(f"model.{name}", value, expected, f"'~model.{name}'")
         if grows is not None and "warm_start" not in own:
             raise ConfigError("model.grows", grows, f"null, since {estimator} has no warm_start", "model.grows=null")
@@ -105,11 +130,16 @@ class SklearnModel(Model):
                 )
         if type(grow_by) is not int or grow_by < 1:
             raise ConfigError("model.grow_by", grow_by, "a whole number of at least 1", "model.grow_by=10")
-        self._grows, self._grow_by = grows, grow_by
+        self.grows, self.grow_by = grows, grow_by
         self._takes_seed = "random_state" in own
         left_out = {*_SET_BY_US, grows}
         self._tunables = {name: v for name, v in {**own, **defaults}.items() if name not in left_out}
-        self._tunables["scaler"] = scaler
+        steps = Preparation(scaler, imputer, encoder, select, balance)
+        self._tunables |= asdict(steps)
+        if type(scale_target) is not bool or (scale_target and not self._is_regressor):
+            expected = "true or false, and false for a classifier"
+            raise ConfigError("model.scale_target", scale_target, expected, "model.scale_target=false")
+        self._scales_target = scale_target
         self.has_epochs = grows is not None
 
     @property
@@ -117,57 +147,73 @@ class SklearnModel(Model):
         return dict(self._tunables)
 
     def describe_budget(self, max_epochs: int, share: float) -> str:
-        if self._grows is None:
+        if self.grows is None:
             return "all training rows" if share >= 1 else f"{share:.0%} of the training rows"
-        unit = "trees" if self._grows in ("n_estimators", "max_iter") else self._grows
-        return f"{max_epochs * self._grow_by} {unit}"
+        unit = "trees" if self.grows in ("n_estimators", "max_iter") else self.grows
+        return f"{max_epochs * self.grow_by} {unit}"
+
+    def check_fits(self, spec: DataSpec) -> None:
+        if self._is_regressor is not spec.is_regression:
+            kind, wanted = ("regresses", "classes") if self._is_regressor else ("classifies", "a real target")
+            expected = f"a model for {wanted}, since that is what the data have"
+            raise ConfigError(
+                "model", f"{self._class.__name__}, which {kind}", expected, "python -m hpo --help lists models"
+            )
 
     def metrics(self, spec: DataSpec) -> tuple[str, ...]:
-        self._made({}, 0)
-        return ("loss", "accuracy", "val_loss", "val_accuracy")
+        self._made({}, spec, 0)
+        own = REPORTED[spec.is_regression]
+        return (*own, *(f"val_{name}" for name in own))
 
-    def _made(self, params: Params, seed: int) -> tuple[Any, Any]:
-        """The scaler, or None, and the estimator."""
+    def _made(self, params: Params, spec: DataSpec, seed: int) -> tuple[Preparation, Any]:
+        """What is done to the columns, and the estimator."""
         values = {**self._tunables, **params}
-        scaler = values.pop("scaler")
-        if scaler is not None and scaler not in SCALERS:
-            raise ConfigError("model.scaler", scaler, f"one of {', '.join(SCALERS)}, or null", "model.scaler=standard")
-        growing = {self._grows: self._grow_by, "warm_start": True} if self._grows else {}
-        seeded = {"random_state": seed} if self._takes_seed else {}
-        estimator = self._class(**values, **growing, **seeded)
-        return (None if scaler is None else SCALERS[str(scaler)]()), estimator
+        steps = Preparation(**{name: values.pop(name) for name in STEPS})
+        options: dict[str, Any] = {self.grows: self.grow_by, "warm_start": True} if self.grows else {}
+        if self._takes_seed:
+            options["random_state"] = seed
+        categorical = steps.categorical_columns(spec)
+        if categorical and "categorical_features" in values:  # histogram boosting splits by categories itself
+            options["categorical_features"] = categorical
+        estimator = self._class(**{**values, **options})
+        if self._scales_target:
+            estimator = TransformedTargetRegressor(estimator, transformer=StandardScaler())
+        return steps, estimator
 
     def fit(
         self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
     ) -> FittedModel:
         with log.phase("build"):
-            scaler, estimator = self._made(params, plan.seed)
+            steps, estimator = self._made(params, spec, plan.seed)
         x, y = data.x_train, data.y_train
-        if self._grows is None:
+        if self.grows is None:
             log.max_epochs = 1
             x, y = _share_of(x, y, plan)
         with log.phase("train"):
-            x = x if scaler is None else scaler.fit_transform(x)
-            fitted = _grown if self._grows else _at_once
-            estimator = fitted(self, estimator, scaler, x, y, spec, data, plan, log, control)
+            prepare = steps.fitted(x, y, spec)
+            x = prepare.transform(x) if prepare is not None else x
+            x_learned, y_learned = steps.balanced(x, y, plan.seed)
+            fitted = _Growing(self, estimator, prepare, spec, data, plan, log, control)
+            estimator = (fitted.grown if self.grows else fitted.at_once)(x_learned, y_learned, x, y)
         log.n_weights = _n_weights(estimator)
-        return FittedSklearnModel(scaler, estimator, spec)
+        return FittedSklearnModel(prepare, estimator, spec)
 
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
-        # The file is the study's own; of other packages only the one that its config names is trusted.
+        # The file is the study's own; of other packages only NumPy and the one that its config names are trusted.
         skops = skops_io()
-        packages = ("sklearn.", f"{self._class.__module__.partition('.')[0]}.")
+        packages = ("sklearn.", "numpy.", f"{self._class.__module__.partition('.')[0]}.")
         unknown = skops.get_untrusted_types(file=path)
         pipeline = skops.load(path, trusted=[name for name in unknown if name.startswith(packages)])
-        return FittedSklearnModel(pipeline.named_steps.get("scaler"), pipeline.named_steps["model"], spec)
+        return FittedSklearnModel(pipeline.named_steps.get("prepare"), pipeline.named_steps["model"], spec)
 
 
 def _share_of(x: Array, y: Array, plan: FitPlan) -> tuple[Array, Array]:
     """The rows that the budget allows, with the classes in their shares where that can be."""
-    n = max(len(np.unique(y)), round(len(y) * plan.share))
+    are_classes = y.dtype.kind != "f"
+    n = max(len(np.unique(y)) if are_classes else 2, round(len(y) * plan.share))
     if n >= len(y):
         return x, y
-    counts = np.unique(y, return_counts=True)[1]
+    counts = np.unique(y, return_counts=True)[1] if are_classes else np.zeros(1)
     can_stratify = counts.min() > 1 and len(counts) <= min(n, len(y) - n)
     rows, _ = train_test_split(
         np.arange(len(y)), train_size=n, stratify=y if can_stratify else None, random_state=plan.seed
@@ -175,80 +221,108 @@ def _share_of(x: Array, y: Array, plan: FitPlan) -> tuple[Array, Array]:
     return x[np.sort(rows)], y[np.sort(rows)]
 
 
-def _at_once(
-    model: SklearnModel, estimator: Any, scaler: Any, x: Array, y: Array, spec: DataSpec, data: FoldData,
-    plan: FitPlan, log: FitLog, control: Control,
-) -> Any:  # fmt: skip
-    if control.poll() is Decision.INTERRUPT:
-        log.stop_reason = StopReason.INTERRUPTED
-        return estimator
-    estimator.fit(x, y)
-    logs = _measured(estimator, scaler, x, y, spec, data)
-    log.history = {name: [value] for name, value in logs.items()}
-    log.epochs_run, log.best_epoch = 1, 0
-    log.best_value = logs.get(plan.early_stopping.monitor)
-    control.on_epoch(0, logs)  # it has ended by itself: nothing left to prune or interrupt
-    return estimator
+@dataclass(frozen=True)
+class _Growing:
+    """One training of an estimator, in one go or some of its parts at a time."""
 
+    model: SklearnModel
+    estimator: Any
+    prepare: Any
+    spec: DataSpec
+    data: FoldData
+    plan: FitPlan
+    log: FitLog
+    control: Control
 
-def _grown(
-    model: SklearnModel, estimator: Any, scaler: Any, x: Array, y: Array, spec: DataSpec, data: FoldData,
-    plan: FitPlan, log: FitLog, control: Control,
-) -> Any:  # fmt: skip
-    watch, best = Watch(plan.early_stopping), None
-    grows, grow_by = str(model._grows), model._grow_by
-    began = time.perf_counter()
-    for epoch in range(plan.max_epochs):
-        if control.poll() is Decision.INTERRUPT:
+    def at_once(self, x_learned: Array, y_learned: Array, x: Array, y: Array) -> Any:
+        """Trained on ``x_learned``, which may be balanced, and measured on ``x``."""
+        log = self.log
+        if self.control.poll() is Decision.INTERRUPT:
             log.stop_reason = StopReason.INTERRUPTED
-            break
-        estimator.set_params(**{grows: grow_by * (epoch + 1)})
-        estimator.fit(x, y)
-        log.seconds.setdefault("first_step", time.perf_counter() - began)
-        logs = _measured(estimator, scaler, x, y, spec, data)
-        for name, value in logs.items():
-            log.history.setdefault(name, []).append(value)
-        log.epochs_run = epoch + 1
-        if not data.is_refit:
-            if watch.see(epoch, logs[plan.early_stopping.monitor]) and plan.early_stopping.restore_best_weights:
-                best = copy.deepcopy(estimator)
-            log.best_epoch, log.best_value = watch.best_epoch, watch.best_value
-            broken = next((name for name, value in logs.items() if not math.isfinite(value)), None)
-            if broken:
-                log.stop_reason, log.problem = StopReason.DIVERGED, f"{broken} is not finite after epoch {epoch}"
-            elif watch.is_over(epoch):
-                log.stop_reason, log.stopped_epoch = StopReason.EARLY_STOPPED, epoch
-        decision = control.on_epoch(epoch, logs)
-        if log.stop_reason is not StopReason.MAX_EPOCHS or epoch + 1 == plan.max_epochs:
-            break  # it ends by itself: nothing left to prune or interrupt
-        if decision is not Decision.CONTINUE:
-            is_pruned = decision is Decision.PRUNE
-            log.stop_reason = StopReason.PRUNED if is_pruned else StopReason.INTERRUPTED
-            break
-    log.restored_best_weights = best is not None
-    return estimator if best is None else best
+            return self.estimator
+        self.estimator.fit(x_learned, y_learned)
+        logs = self.measured(x, y)
+        log.history = {name: [value] for name, value in logs.items()}
+        log.epochs_run, log.best_epoch = 1, 0
+        log.best_value = logs.get(self.plan.early_stopping.monitor)
+        self.control.on_epoch(0, logs)  # it has ended by itself: nothing left to prune or interrupt
+        return self.estimator
+
+    def grown(self, x_learned: Array, y_learned: Array, x: Array, y: Array) -> Any:
+        """As :meth:`at_once`, with an epoch for every few parts, and stopped early."""
+        estimator, plan, log = self.estimator, self.plan, self.log
+        watch, best = Watch(plan.early_stopping), None
+        began = time.perf_counter()
+        for epoch in range(plan.max_epochs):
+            if self.control.poll() is Decision.INTERRUPT:
+                log.stop_reason = StopReason.INTERRUPTED
+                break
+            estimator.set_params(**{str(self.model.grows): self.model.grow_by * (epoch + 1)})
+            estimator.fit(x_learned, y_learned)
+            log.seconds.setdefault("first_step", time.perf_counter() - began)
+            logs = self.measured(x, y)
+            for name, value in logs.items():
+                log.history.setdefault(name, []).append(value)
+            log.epochs_run = epoch + 1
+            if not self.data.is_refit:
+                if watch.see(epoch, logs[plan.early_stopping.monitor]) and plan.early_stopping.restore_best_weights:
+                    best = copy.deepcopy(estimator)
+                log.best_epoch, log.best_value = watch.best_epoch, watch.best_value
+                broken = next((name for name, value in logs.items() if not math.isfinite(value)), None)
+                if broken:
+                    log.stop_reason, log.problem = StopReason.DIVERGED, f"{broken} is not finite after epoch {epoch}"
+                elif watch.is_over(epoch):
+                    log.stop_reason, log.stopped_epoch = StopReason.EARLY_STOPPED, epoch
+            decision = self.control.on_epoch(epoch, logs)
+            if log.stop_reason is not StopReason.MAX_EPOCHS or epoch + 1 == plan.max_epochs:
+                break  # it ends by itself: nothing left to prune or interrupt
+            if decision is not Decision.CONTINUE:
+                is_pruned = decision is Decision.PRUNE
+                log.stop_reason = StopReason.PRUNED if is_pruned else StopReason.INTERRUPTED
+                break
+        log.restored_best_weights = best is not None
+        return estimator if best is None else best
+
+    def measured(self, x: Array, y: Array) -> dict[str, float]:
+        """Metrics on the training rows and on those that are watched."""
+        logs = _scores(self.estimator, x, y, self.spec)
+        if self.data.x_watch is not None and self.data.y_watch is not None:
+            watched = self.data.x_watch if self.prepare is None else self.prepare.transform(self.data.x_watch)
+            found = _scores(self.estimator, watched, self.data.y_watch, self.spec, self.plan.extra)
+            logs |= {f"val_{name}": value for name, value in found.items()}
+        return logs
 
 
-def _measured(estimator: Any, scaler: Any, x: Array, y: Array, spec: DataSpec, data: FoldData) -> dict[str, float]:
-    logs = _scores(estimator, x, y, spec)
-    if data.x_watch is not None and data.y_watch is not None:
-        watched = data.x_watch if scaler is None else scaler.transform(data.x_watch)
-        logs |= {f"val_{name}": value for name, value in _scores(estimator, watched, data.y_watch, spec).items()}
-    return logs
+def _scores(estimator: Any, x: Array, y: Array, spec: DataSpec, extra: Sequence[str] = ()) -> dict[str, float]:
+    """What is reported after an epoch, and the ``extra`` metrics.
 
-
-def _scores(estimator: Any, x: Array, y: Array, spec: DataSpec) -> dict[str, float]:
-    """Accuracy, and as loss the logarithmic one, or the hinge loss of a classifier without probabilities."""
+    As loss: the logarithmic one, or the hinge loss of a classifier without probabilities; of a regression the mean
+    squared error.
+    """
+    predicted = estimator.predict(x)
+    if spec.is_regression:
+        own = metrics.measure(("mse", "mae", "rmse"), y, predicted, spec)
+        own = {"loss": own["mse"], "mae": own["mae"], "rmse": own["rmse"]}
+        return own | metrics.measure([name for name in extra if name not in own], y, predicted, spec)
+    found = _class_scores(estimator, x, spec)
     labels = np.arange(spec.n_classes)
-    accuracy = float(accuracy_score(y, estimator.predict(x)))
     if hasattr(estimator, "predict_proba"):
-        loss = log_loss(y, _by_class(estimator.predict_proba(x), estimator.classes_, spec, 0.0), labels=labels)
+        loss = log_loss(y, found, labels=labels)
     else:
-        margins = estimator.decision_function(x)
-        if margins.ndim == 2:
-            margins = _by_class(margins, estimator.classes_, spec, float(margins.min()))
+        margins = found[:, 1] if spec.n_classes == 2 else found
         loss = hinge_loss(y, margins, labels=labels)
-    return {"loss": float(loss), "accuracy": accuracy}
+    own = {"loss": float(loss), "accuracy": float(accuracy_score(y, predicted))}
+    return own | metrics.measure([name for name in extra if name not in own], y, predicted, spec, found)
+
+
+def _class_scores(estimator: Any, x: Array, spec: DataSpec) -> Array:
+    """Probabilities of shape ``(n, n_classes)``, or the margins of a classifier without them."""
+    if hasattr(estimator, "predict_proba"):
+        return _by_class(estimator.predict_proba(x), estimator.classes_, spec, 0.0)
+    margins: Array = estimator.decision_function(x)
+    if margins.ndim == 1:
+        return np.column_stack([-margins, margins])
+    return _by_class(margins, estimator.classes_, spec, float(margins.min()))
 
 
 def _by_class(scores: Array, classes: Array, spec: DataSpec, missing: float) -> Array:
@@ -273,17 +347,26 @@ def _n_weights(estimator: Any) -> int | None:
 
 
 class FittedSklearnModel(FittedModel):
-    """A trained scikit-learn classifier with its scaler."""
+    """A trained scikit-learn estimator with what is done to the columns before."""
 
-    def __init__(self, scaler: Any, estimator: Any, spec: DataSpec) -> None:
-        self._scaler, self._estimator, self._spec = scaler, estimator, spec
+    def __init__(self, prepare: Any, estimator: Any, spec: DataSpec) -> None:
+        self._prepare, self._estimator, self._spec = prepare, estimator, spec
 
-    def evaluate(self, x: Array, y: Array) -> dict[str, float]:
-        return _scores(self._estimator, x if self._scaler is None else self._scaler.transform(x), y, self._spec)
+    def evaluate(self, x: Array, y: Array, extra: Sequence[str] = ()) -> dict[str, float]:
+        return _scores(self._estimator, self._prepared(x), y, self._spec, extra)
+
+    def _prepared(self, x: Array) -> Array:
+        prepared: Array = x if self._prepare is None else self._prepare.transform(x)
+        return prepared
 
     def predict(self, x: Array) -> Array:
         predicted: Array = self.native.predict(x)
         return predicted
+
+    def answers(self, x: Array) -> tuple[Array, Array | None]:
+        prepared = self._prepared(x)
+        scores = None if self._spec.is_regression else _class_scores(self._estimator, prepared, self._spec)
+        return self._estimator.predict(prepared), scores
 
     def save_weights(self, path: Path) -> None:
         skops = skops_io()
@@ -293,5 +376,5 @@ class FittedSklearnModel(FittedModel):
 
     @property
     def native(self) -> Pipeline:
-        steps = [] if self._scaler is None else [("scaler", self._scaler)]
+        steps = [] if self._prepare is None else [("prepare", self._prepare)]
         return Pipeline([*steps, ("model", self._estimator)])
