@@ -20,7 +20,7 @@ import numpy as np
 from hpo import metrics
 from hpo.datasets.base import Array, Dataset, DataSpec
 from hpo.errors import DISK_FULL, ConfigError, InputError, StudyFailed, redact
-from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
+from hpo.models.base import Control, FeatureMaps, FitLog, FittedModel, FoldData, Model
 from hpo.models.early_stopping import Watch
 from hpo.resampling import Resampling, digest
 from hpo.trial import (
@@ -43,6 +43,8 @@ from hpo.trial import (
 # predicting one sample.
 COSTS = ("n_weights", "train_seconds", "predict_seconds")
 N_PREDICTIONS = 6
+# Images whose feature maps are drawn.
+N_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,22 @@ class TestScore:
 
     metrics: Mapping[str, float]
     n_samples: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of every sample of the test split.
+
+    Args:
+        targets, predicted: labels or real values, ``(n_test,)``.
+        class_names: of labels 0, 1, …; empty for real targets.
+        feature_maps: for some training images, of a network with a convolution.
+    """
+
+    targets: Array
+    predicted: Array
+    class_names: tuple[str, ...]
+    feature_maps: FeatureMaps | None = None
 
 
 class Evaluator:
@@ -390,6 +408,14 @@ class Evaluator:
         data = self._dataset
         found = fitted.evaluate(data.x_test, data.y_test, metrics.names(self.spec))
         return TestScore({k: v for k, v in found.items() if math.isfinite(v)}, len(data.x_test))
+
+    def answers(self, fitted: FittedModel) -> Answers:
+        """What the winner says of the test split, for people to look at; it chooses nothing."""
+        data = self._dataset
+        names = data.class_names or tuple(str(label) for label in range(self.spec.n_classes))
+        images = data.x[:N_IMAGES] if len(self.spec.input_shape) == 3 else None
+        maps = None if images is None else fitted.feature_maps(images)
+        return Answers(data.y_test, fitted.answers(data.x_test)[0], names, maps)
 
     def example(self) -> Array:
         """Two training samples, for the logged model's signature."""

@@ -81,6 +81,7 @@ class Finish:
         if is_finished and known is None:  # by the winner of a finished study: before that there is none
             self._result = replace(self._result, test=self._study.evaluator.test(fitted), n_tests=self._n_tests + 1)
             self._record_test(best)
+            self._record_answers(fitted)
         self._log_model(best, fitted)
 
     @property
@@ -186,6 +187,15 @@ class Finish:
         tags = {"hpo.tested_trial": best.number, "hpo.n_tests": self._result.n_tests}
         scores = {f"test_{name}": value for name, value in test.metrics.items()}
         self._tracker.set_tags(STUDY, {**tags, "mlflow.note.content": description(self._result, best)}, scores)
+
+    def _record_answers(self, fitted: FittedModel) -> None:
+        from hpo import answers  # matplotlib: slow to import, and only needed here
+
+        try:
+            for path in answers.write(self._study.evaluator.answers(fitted), self._tracker.folder / "test"):
+                self._tracker.log_file(STUDY, path, "test")
+        except Exception as error:  # a picture is not worth a study
+            self._add_problem(f"what the best model answers: {type(error).__name__}: {error}")
 
     def _record_winner(self, best: Trial) -> None:
         tags = {

@@ -25,7 +25,7 @@ from hpo.trial import ParamValue, State, Trial
 
 N_CURVES = 5
 MIN_FOR_IMPORTANCES = 4
-_STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
+STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
 _COLORS = {State.COMPLETE: "C0", State.PRUNED: "C1", State.FAIL: "C3"}
 
 
@@ -44,7 +44,7 @@ def draw(trials: Sequence[Trial], definition: Definition, folder: Path) -> list[
     if len(complete) >= MIN_FOR_IMPORTANCES and len({trial.value for trial in complete}) > 1:
         plots["param_importances"] = lambda: param_importances(trials, definition)
     paths = []
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         for name, plot in plots.items():
             figure = plot()
             path = folder / f"{name}.png"

@@ -381,7 +381,9 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
     metric = study.definition.objective.metric
     line = f"[bold green]best: trial {best.number}[/]  {metric} [bold]{best.value:.5f}[/]"
     if result.test:
-        scores = ", ".join(f"{name} {value:.5f}" for name, value in result.test.metrics.items())
+        own = (metric, *study.evaluator.metric_names)
+        shown = dict.fromkeys(name.removeprefix("val_") for name in own)
+        scores = ", ".join(f"{n} {result.test.metrics[n]:.5f}" for n in shown if n in result.test.metrics)
         times = "once" if result.n_tests == 1 else f"{result.n_tests} times by this study"
         line += f"   test ({result.test.n_samples:,} {study.dataset.name} samples, scored {times}): [bold]{scores}[/]"
     else:

@@ -73,6 +73,21 @@ class FitLog:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
+@dataclass(frozen=True)
+class FeatureMaps:
+    """What the first convolution of a network looks for, and finds in some images.
+
+    Args:
+        filters: kernels of shape ``(height, width, channels, n_filters)``.
+        images: of shape ``(n, height, width, channels)``.
+        maps: their activations, ``(n, height, width, n_filters)``.
+    """
+
+    filters: Array
+    images: Array
+    maps: Array
+
+
 class FittedModel(ABC):
     """A trained model."""
 
@@ -91,6 +106,10 @@ class FittedModel(ABC):
     @abstractmethod
     def answers(self, x: Array) -> tuple[Array, Array | None]:
         """Labels or real values of shape ``(n,)``, and of a classifier scores ``(n, n_classes)`` if it has some."""
+
+    def feature_maps(self, x: Array) -> FeatureMaps | None:
+        """Of the first convolution for images ``x``; None for models without one."""
+        return None
 
     @abstractmethod
     def save_weights(self, path: Path) -> None:

@@ -39,7 +39,7 @@ def dense(
     batch_norm: bool = False,
     dropout: float = 0.0,
 ) -> Any:
-    """Dense, batch normalisation where asked for, activation, dropout: on a tensor of shape ``(batch, …, features)``."""
+    """Dense, batch normalisation where asked for, activation, dropout; on a tensor of shape ``(batch, …, n)``."""
     x = layers.Dense(
         units,
         use_bias=not batch_norm,

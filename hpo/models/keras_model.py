@@ -30,7 +30,7 @@ import numpy as np
 from hpo import metrics
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
-from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
+from hpo.models.base import Control, FeatureMaps, FitLog, FittedModel, FoldData, Model
 from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
 
 # A study makes a new model for every trial, so that its functions are traced anew: nothing to be warned of.
@@ -266,6 +266,13 @@ class FittedKerasModel(FittedModel):
             of_one = predicted.reshape(len(x), 1)
             predicted = np.concatenate([1 - of_one, of_one], axis=1)
         return predicted.argmax(axis=1), predicted
+
+    def feature_maps(self, x: Array) -> FeatureMaps | None:
+        first = next((layer for layer in self._model.layers if isinstance(layer, keras.layers.Conv2D)), None)
+        if first is None:
+            return None
+        maps = keras.Model(self._model.inputs, first.output).predict(x, verbose=0)
+        return FeatureMaps(np.asarray(first.get_weights()[0]), x, maps)
 
     def save_weights(self, path: Path) -> None:
         # Not model.save_weights: that adds the optimizer's state, twice the size of the weights.

@@ -15,6 +15,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from hpo.datasets import breast_cancer, digits
@@ -64,6 +65,14 @@ def test_the_best_model_classifies_the_test_split_as_the_study_says(
     assert loaded.metadata.signature is not None
     assert loaded.input_example.shape == (2, 28, 28, 1)
     assert accuracy(loaded.predict(data.x_test), data.y_test) == pytest.approx(said, abs=1e-6)
+
+    folder = mlflow.artifacts.download_artifacts(run_id=study.run_id, artifact_path="test")
+    found = pd.read_parquet(Path(folder) / "predictions.parquet")
+    assert (found["target"] == found["predicted"]).mean() == pytest.approx(said, abs=1e-6)
+    assert {path.name for path in Path(folder).iterdir()} == {
+        "predictions.parquet", "classification_report.txt", "confusion_matrix.csv", "confusion_matrix.png",
+        "filters.png", "feature_maps.png",
+    }  # fmt: skip
 
     process, address = serve(uri, workdir)
     try:
