@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Where real data may lie; a user's own Keras cache serves as well.
+SHARED = ROOT.parent / "shared"
 KERAS_HOMES = (
-    ROOT.parent / "shared" / "keras_home",
+    SHARED / "keras_home",
     Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser(),
 )
 CLOSED_PORT = "http://127.0.0.1:9"
@@ -21,6 +22,17 @@ CLOSED_PORT = "http://127.0.0.1:9"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["COLUMNS"] = "160"
+# One thread a test process, since there is one a core.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def real_data(path: str) -> Path:
+    """A file of real data beside the checkout; where that folder lies there, nothing of it may be missing."""
+    file = SHARED / path
+    if not file.exists():
+        assert not SHARED.exists(), f"{path} is not in the folder of real data, which is there"
+        pytest.skip(f"real data are not at hand beside the checkout: {path}")
+    return file
 
 
 def mnist_file() -> Path | None:
@@ -57,10 +69,23 @@ def keras_home_with_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pa
     """A Keras cache that holds MNIST."""
     file = mnist_file()
     if file is None:
+        assert not SHARED.exists(), "MNIST is not in the folder of real data, which is there"
         pytest.skip("MNIST is not at hand: neither beside the checkout nor in Keras's cache")
     datasets = tmp_path / "keras_home" / "datasets"
     datasets.mkdir(parents=True)
     (datasets / "mnist.npz").symlink_to(file)
+    return datasets.parent
+
+
+@pytest.fixture
+def keras_home_with_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A Keras cache that holds MNIST, Fashion-MNIST and IMDB."""
+    found = real_data("keras_home/datasets")
+    datasets = tmp_path / "keras_home" / "datasets"
+    datasets.mkdir(parents=True, exist_ok=True)
+    for file in found.iterdir():
+        if not (datasets / file.name).exists():
+            (datasets / file.name).symlink_to(file)
     return datasets.parent
 
 

@@ -1,0 +1,96 @@
+"""Every model on its own kind of data, under three engines, in hold-out and in folds: what MLflow holds of it."""
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas
+import pytest
+from contract.test_configs import compose
+
+from hpo import config as configs
+from hpo.trial import State, StopReason, metric_direction
+
+MODELS = list(configs.options("model"))
+STRATEGIES = ("random", "optuna", "keras_random")
+RESAMPLINGS = ("holdout", "folds")
+# Models whose data need more than fewer rows.
+OPTIONS: dict[str, tuple[str, ...]] = {}
+# Models whose data have an order or real values, and so other folds.
+FOLDS: dict[str, str] = {}
+N_ROWS = 240
+
+
+def cases() -> list[Any]:
+    """All of them; in the tests of every commit one strategy and one resampling a model."""
+    made = []
+    for place, model in enumerate(MODELS):
+        for strategy in STRATEGIES:
+            for resampling in RESAMPLINGS:
+                is_quick = strategy == STRATEGIES[place % 3] and resampling == RESAMPLINGS[place // 3 % 2]
+                marks = () if is_quick else (pytest.mark.slow,)
+                name = f"{model}-{strategy}-{resampling}"
+                made.append(pytest.param(model, strategy, resampling, marks=marks, id=name))
+    return made
+
+
+@pytest.mark.parametrize(("model", "strategy", "resampling"), cases())
+def test_a_model_leaves_complete_records(
+    model: str,
+    strategy: str,
+    resampling: str,
+    hpo: Callable[..., int],
+    read: Callable[..., Any],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    arguments = [f"model={model}", f"strategy={strategy}", "limits.n_trials=2", "limits.timeout_seconds=null"]
+    arguments += ["max_epochs=2", "executor.threads_per_trial=1", "study=mine"]
+    n_folds = 1
+    if resampling == "folds":
+        arguments += [f"resampling={FOLDS.get(model, 'kfold')}", "resampling.n_splits=2"]
+        n_folds = 2
+    assert hpo(*arguments, *reduced(model, request)) == 0
+    client, study, trials = read("mine")
+    assert [trial.state for trial in trials] == [State.COMPLETE] * 2, [t.tags.get("hpo.error") for t in trials]
+    metric = study.tags["hpo.objective"].split()[1]
+    for trial in trials:
+        assert trial.params
+        assert [fold["fold"] for fold in trial.folds] == list(range(n_folds))
+        scores = [fold["score"] for fold in trial.folds]
+        assert trial.metrics["objective"] == pytest.approx(statistics.fmean(scores))
+        for fold in trial.folds:
+            outcome = fold["outcome"]
+            assert StopReason(outcome["stop_reason"]).state is State.COMPLETE
+            assert 1 <= outcome["epochs_run"] <= 2
+            assert outcome["best_epoch"] is not None
+        curve = client.get_metric_history(trial.run_id, metric)
+        assert len(curve) == min(fold["outcome"]["epochs_run"] for fold in trial.folds)
+    values = [trial.metrics["objective"] for trial in trials]
+    best = next(trial for trial in trials if trial.number == int(study.tags["hpo.best_trial"]))
+    assert best.metrics["objective"] == (max if metric_direction(metric) == "maximize" else min)(values)
+    assert study.tags["hpo.problems"] == ""
+    assert f"test_{metric.removeprefix('val_')}" in study.metrics
+    loaded = mlflow.pyfunc.load_model(study.tags["hpo.best_model_uri"])
+    assert len(loaded.predict(loaded.input_example)) == 2
+    folds = pandas.read_parquet(client.download_artifacts(study.run_id, "tables/folds.parquet", str(tmp_path)))
+    assert len(folds) == 2 * n_folds
+    answers = Path(client.download_artifacts(study.run_id, "test", str(tmp_path)))
+    assert len(pandas.read_parquet(answers / "predictions.parquet")) >= 20
+
+
+def reduced(model: str, request: pytest.FixtureRequest) -> list[str]:
+    """Overrides that give a model fewer rows of the data that it implies."""
+    dataset = dict(compose(f"model={model}", *OPTIONS.get(model, ()))["dataset"])
+    target = dataset["_target_"]
+    if any(name in target for name in ("mnist", "imdb")):
+        request.getfixturevalue("keras_home_with_data")
+    return [
+        *OPTIONS.get(model, ()),
+        "dataset._target_=small.load",
+        f"+dataset.inner={target}",
+        f"+dataset.n_rows={N_ROWS}",
+        *(["~dataset.fallback"] if "fallback" in dataset else []),
+    ]
