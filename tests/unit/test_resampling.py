@@ -135,3 +135,47 @@ def test_a_share_that_leaves_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         KFoldResampling(2, stop_fraction=0.99).splits(np.arange(4) % 2, 0)
     assert caught.value.key == "resampling.stop_fraction"
+
+
+REAL = np.linspace(0.0, 1.0, 60)
+
+
+@pytest.mark.parametrize(
+    "resampling", [Holdout(0.25), KFoldResampling(4), RepeatedKFoldResampling(3, 2), TimeSeriesResampling(3)]
+)
+def test_real_targets_are_split_without_classes(resampling: Resampling) -> None:
+    splits = resampling.splits(REAL, 0)
+    for split in splits:
+        parts = [split.train, split.watch, *([] if split.score is None else [split.score])]
+        rows = np.concatenate(parts)
+        assert len(np.unique(rows)) == len(rows)
+        assert all(len(part) for part in parts)
+    if not isinstance(resampling, TimeSeriesResampling):
+        assert any(np.any(np.diff(split.train) != 1) for split in splits)  # shuffled
+
+
+def test_classes_are_not_looked_for_in_real_targets() -> None:
+    with pytest.raises(ConfigError, match="real number"):
+        StratifiedKFoldResampling(3).splits(REAL, 0)
+
+
+@pytest.mark.parametrize("gap", [0, 3])
+@pytest.mark.parametrize("resampling", [Holdout(0.25), TimeSeriesResampling(3)])
+def test_rows_in_the_order_of_time_train_on_the_past_and_leave_the_gap_out(resampling: Resampling, gap: int) -> None:
+    for split in resampling.splits(REAL, 0, gap=gap):
+        assert split.watch[0] - split.train[-1] == gap + 1
+        assert np.all(np.diff(split.train) == 1)
+        assert np.all(np.diff(split.watch) == 1)
+        if split.score is not None:
+            assert split.score[0] - split.watch[-1] == gap + 1
+
+
+@pytest.mark.parametrize("resampling", [KFoldResampling(3), LeaveOneOutResampling()])
+def test_rows_in_the_order_of_time_are_never_shuffled(resampling: Resampling) -> None:
+    with pytest.raises(ConfigError, match="resampling=time_series"):
+        resampling.splits(REAL, 0, gap=0)
+
+
+def test_a_gap_as_long_as_the_rows_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"resampling\.validation_fraction"):
+        Holdout(0.25).splits(REAL, 0, gap=50)
