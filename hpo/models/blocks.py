@@ -160,7 +160,15 @@ def vocabulary(data: DataSpec, max_words: int) -> layers.Embedding:
 
     The ranks are those of the training rows of a fold. It is an embedding of one number that is not trained, whose
     output of shape ``(batch, length, 1)`` is to be squeezed and cast.
+
+    Raises:
+        ConfigError: for data that are no texts, or a vocabulary without words.
     """
+    if not data.n_words or len(data.input_shape) != 1:
+        expected = "texts as rows of word numbers, since the model chooses a vocabulary"
+        raise ConfigError("dataset", f"samples of shape {data.input_shape}", expected, "dataset=imdb")
+    if max_words < 1:
+        raise ConfigError("model.max_words", max_words, "at least 1", "model.max_words=10000")
     layer = layers.Embedding(data.n_words, 1, trainable=False, embeddings_initializer="ones", name="vocabulary")
     layer.adapt = lambda rows: layer.set_weights([ranks(rows, data.n_words, max_words)[:, None]])
     return layer
