@@ -1,0 +1,125 @@
+"""A table's columns as numbers: what is a number, a date or a category, and what is none of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hpo.datasets.base import Array
+from hpo.errors import DatasetError
+
+# A column of which as many entries are numbers was meant to be numbers.
+LEAST_NUMBERS = 0.9
+_DATE = r"(?:\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})(?:[ T].*)?"
+_EPOCH = pd.Timestamp(0, tz="UTC")
+
+
+def key_of(name: str) -> str:
+    """How a message names a column."""
+    return f"dataset, column {name}"
+
+
+def override(key: str, name: str) -> str:
+    """The override that sets a list of one name, as a shell takes it."""
+    is_plain = re.fullmatch(r"[\w./?%*@+-]+", name)
+    return f"dataset.{key}=[{name}]" if is_plain else f"'dataset.{key}=[\"{name}\"]'"
+
+
+def numbers_in(name: str, column: pd.Series[Any], or_else: str, is_strict: bool = True) -> Array | None:
+    """The column as ``float64`` with NaN for missing entries; None where it holds no numbers.
+
+    Args:
+        or_else: what else can be done about an entry that is no number, in words.
+        is_strict: whether a column of numbers with a few other entries is refused rather than None.
+
+    Raises:
+        DatasetError: for such a column, naming the first of those entries, and for infinite numbers.
+    """
+    if _are_truths(column) or pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return None
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        values: Array = column.to_numpy(dtype="float64", na_value=np.nan)
+    else:
+        given = column.notna().to_numpy()
+        texts = texts_of(column)
+        parsed: Array = np.asarray(pd.to_numeric(texts.where(given), errors="coerce"), dtype="float64")
+        is_bad = given & np.isnan(parsed)
+        if is_bad.sum() > (1 - LEAST_NUMBERS) * given.sum() or (is_bad.any() and not is_strict):
+            return None
+        if is_bad.any():
+            row = int(np.argmax(is_bad))
+            found = texts.iloc[row]
+            share = 1 - is_bad.sum() / given.sum()
+            expected = f"numbers, as in {share:.1%} of its entries; {is_bad.sum()} are none"
+            fix = f"mend it, {override('missing_values', found)}, or {or_else}"
+            raise DatasetError(key_of(name), f"{found!r} in row {row + 1}", expected, fix)
+        values = parsed
+    if np.isinf(values).any():
+        row = int(np.argmax(np.isinf(values)))
+        fix = f"mend it, {override('missing_values', texts_of(column).iloc[row])}, or {or_else}"
+        raise DatasetError(key_of(name), f"{values[row]} in row {row + 1}", "finite numbers", fix)
+    return values
+
+
+def days_in(name: str, column: pd.Series[Any], or_else: str) -> Array | None:
+    """Dates as days since 1970-01-01, with NaN for missing entries; None where the column holds no dates.
+
+    Raises:
+        DatasetError: for dates that are not written year-month-day, which could be read in more than one way.
+    """
+    given = column.notna().to_numpy()
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        moments = pd.to_datetime(column, utc=True)
+    else:
+        texts = texts_of(column)
+        if texts[given].str.fullmatch(_DATE).mean() < LEAST_NUMBERS:
+            return None
+        moments = pd.to_datetime(texts.where(given), format="ISO8601", errors="coerce", utc=True)
+        is_bad = given & moments.isna().to_numpy()
+        if is_bad.any():
+            row = int(np.argmax(is_bad))
+            expected = "dates as year-month-day, such as 2024-12-31"
+            raise DatasetError(
+                key_of(name), f"{texts.iloc[row]!r} in row {row + 1}", expected, f"write them so, or {or_else}"
+            )
+    days: Array = ((moments - _EPOCH) / pd.Timedelta(days=1)).to_numpy(dtype="float64")
+    return days
+
+
+def categories_in(column: pd.Series[Any]) -> tuple[Array, tuple[str, ...]]:
+    """The index of every entry's category, NaN for a missing one, and the categories in their order.
+
+    The order is that of the numbers where all are numbers, else that of the letters.
+    """
+    given = column.notna().to_numpy()
+    texts = texts_of(column)
+    labels = sorted(set(texts[given]))
+    as_numbers = np.asarray(pd.to_numeric(pd.Series(labels, dtype="object"), errors="coerce"), dtype="float64")
+    if not np.isnan(as_numbers).any():
+        labels = [labels[place] for place in np.argsort(as_numbers, kind="stable")]
+    place = {label: index for index, label in enumerate(labels)}
+    values = np.array([place.get(text, np.nan) for text in texts.where(given)], dtype="float64")
+    return values, tuple(labels)
+
+
+def label_of(number: float) -> str:
+    """A number as the name of a class."""
+    return str(int(number)) if float(number).is_integer() else str(float(number))
+
+
+def texts_of(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Every entry as text; what missing entries become means nothing."""
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        numbers = column.to_numpy(dtype="float64", na_value=np.nan)
+        found = [
+            "" if np.isnan(number) else label_of(number) if np.isfinite(number) else str(number) for number in numbers
+        ]
+        return pd.Series(found, index=column.index, dtype="object")
+    return column.astype("object").map(str)
+
+
+def _are_truths(column: pd.Series[Any]) -> bool:
+    return pd.api.types.infer_dtype(column, skipna=True) == "boolean"
