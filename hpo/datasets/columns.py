@@ -100,9 +100,8 @@ def categories_in(column: pd.Series[Any]) -> tuple[Array, tuple[str, ...]]:
     as_numbers = np.asarray(pd.to_numeric(pd.Series(labels, dtype="object"), errors="coerce"), dtype="float64")
     if not np.isnan(as_numbers).any():
         labels = [labels[place] for place in np.argsort(as_numbers, kind="stable")]
-    place = {label: index for index, label in enumerate(labels)}
-    values = np.array([place.get(text, np.nan) for text in texts.where(given)], dtype="float64")
-    return values, tuple(labels)
+    places = pd.Index(labels, dtype="object").get_indexer(pd.Index(texts))
+    return np.where(given, places, np.nan), tuple(labels)
 
 
 def label_of(number: float) -> str:
@@ -118,7 +117,7 @@ def texts_of(column: pd.Series[Any]) -> pd.Series[Any]:
             "" if np.isnan(number) else label_of(number) if np.isfinite(number) else str(number) for number in numbers
         ]
         return pd.Series(found, index=column.index, dtype="object")
-    return column.astype("object").map(str)
+    return pd.Series([str(entry) for entry in column.to_numpy(dtype="object")], index=column.index, dtype="object")
 
 
 def _are_truths(column: pd.Series[Any]) -> bool:

@@ -191,7 +191,7 @@ def _text(file: Path, separator: str, encoding: str, missing: list[str], names: 
                 header=None,
                 names=None if names is None else range(len(_names(names))),
                 index_col=False,
-                dtype=str,
+                dtype="object",
                 na_values=missing,
                 skipinitialspace=True,
             )

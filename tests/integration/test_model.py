@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpo.datasets import breast_cancer, digits
+from hpo.datasets import digits, embedded
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -105,7 +105,7 @@ def test_the_refitted_winner_of_folds_is_the_one_that_is_logged_and_tested(
     )
     assert hpo(*study, "limits.n_trials=2", "study=mine", "executor.threads_per_trial=1") == 0
     _, found, _ = read("mine")
-    data = breast_cancer.load()
+    data = embedded.breast_cancer()
     loaded = mlflow.pyfunc.load_model(found.tags["hpo.best_model_uri"])
     assert loaded.metadata.signature is not None
     assert np.mean(loaded.predict(data.x_test) == data.y_test) == pytest.approx(found.metrics["test_accuracy"])
