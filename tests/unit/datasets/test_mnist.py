@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo.datasets import mnist
+from hpo.datasets import keras_cache, mnist
 from hpo.datasets.base import DatasetUnavailable
 from hpo.errors import DatasetError
 
@@ -23,12 +23,12 @@ def test_without_cache_and_network_it_gives_up_soon_and_says_what_to_do() -> Non
     with pytest.raises(DatasetUnavailable) as caught:
         mnist.load()
     assert time.monotonic() - started < 20
-    for way in (str(mnist.cache_path()), mnist.URL, "dataset=digits"):
+    for way in (str(mnist.FILE.path), mnist.FILE.url, "dataset=digits"):
         assert way in caught.value.fix
 
 
 def test_a_network_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(keras_cache, "CONNECT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
@@ -38,7 +38,7 @@ def test_a_network_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_corrupt_file_is_refused_and_left_alone() -> None:
-    path = mnist.cache_path()
+    path = mnist.FILE.path
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not MNIST")
     with pytest.raises(DatasetError, match="SHA-256") as caught:

@@ -1,0 +1,138 @@
+"""Files of ``keras.datasets``: from Keras's own cache, or by one download, checked against their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo.datasets.base import DatasetUnavailable
+from hpo.errors import DatasetError
+
+ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
+CONNECT_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """One file.
+
+    Args:
+        name: as at :data:`ORIGIN` and in the cache.
+        sha256: of its contents, in hexadecimal.
+        folder: below ``$KERAS_HOME/datasets``; empty for that folder itself.
+    """
+
+    name: str
+    sha256: str
+    folder: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where Keras downloads it from."""
+        return f"{ORIGIN}/{self.name}"
+
+    @property
+    def path(self) -> Path:
+        """Where Keras keeps it: below ``$KERAS_HOME``, by default ``~/.keras``."""
+        return _home() / "datasets" / self.folder / self.name
+
+
+def fetched(dataset: str, files: Sequence[CachedFile], instead: str) -> list[Path]:
+    """Where the files of a dataset are, downloaded if need be.
+
+    Args:
+        dataset: the option's name, for messages.
+        instead: what else a user can do, for messages.
+
+    Raises:
+        DatasetError: for a file in the cache that is not the one of Keras; it is left alone.
+        DatasetUnavailable: without a cached file, when the network does not answer within 20 s.
+    """
+    missing = [file for file in files if not file.path.exists()]
+    for file in files:
+        if file not in missing:
+            _check(dataset, file, _ways([file], instead))
+    if missing:
+        _require_network(dataset, missing, _ways(missing, instead))
+    return [_download(dataset, file, _ways(missing, instead)) if file in missing else file.path for file in files]
+
+
+def _home() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
+
+
+def _ways(files: Sequence[CachedFile], instead: str) -> str:
+    urls = " and ".join(file.url for file in files)
+    place = files[0].path if len(files) == 1 else files[0].path.parent
+    return f"connect to the network once, or put {urls} into {place} (KERAS_HOME moves that folder), or {instead}"
+
+
+def _check(dataset: str, file: CachedFile, ways: str) -> None:
+    # Not by Keras: it would replace a corrupt file, and does not look into a cache that it cannot write to.
+    found = _sha256(dataset, file.path)
+    if found != file.sha256:
+        raise DatasetError(
+            f"dataset={dataset}",
+            f"{file.path} with SHA-256 {found[:12]}…",
+            f"the file of Keras, SHA-256 {file.sha256[:12]}…",
+            f"delete {file.path}, then {ways}",
+        )
+
+
+def _download(dataset: str, file: CachedFile, ways: str) -> Path:
+    from keras.utils import get_file  # Keras is slow to import, and only needed here
+
+    before = socket.getdefaulttimeout()
+    # Keras gives urllib no timeout; this bounds every single read, not the download.
+    socket.setdefaulttimeout(CONNECT_SECONDS)
+    try:
+        folder = str(Path("datasets", file.folder))
+        return Path(get_file(file.name, file.url, cache_dir=str(_home()), cache_subdir=folder, file_hash=file.sha256))
+    except Exception as error:  # Keras wraps every download error in a bare Exception
+        if file.path.exists() and _sha256(dataset, file.path) != file.sha256:
+            file.path.unlink()  # Keras leaves what it has just downloaded and found to be wrong
+            expected = f"the file of Keras, SHA-256 {file.sha256[:12]}…"
+            raise DatasetError(
+                f"dataset={dataset}", f"a download that is not {file.name}, from {file.url}", expected, ways
+            ) from error
+        raise DatasetUnavailable(
+            f"dataset={dataset}", f"not downloaded ({error})", f"a file at {file.path}", ways
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _sha256(dataset: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"dataset={dataset}", path, "a file that can be read", f"mend it: {error}") from error
+
+
+def _require_network(dataset: str, files: Sequence[CachedFile], ways: str) -> None:
+    """Ask for a file's header in a thread of its own, since looking up a name has no timeout."""
+    problems: list[str] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(files[0].url, method="HEAD")
+            urllib.request.build_opener().open(request, timeout=CONNECT_SECONDS).close()
+            problems.append("")
+        except Exception as error:  # urllib and http.client have no common base
+            problems.append(str(getattr(error, "reason", error)))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    problem = problems[0] if problems else f"no answer within {CONNECT_SECONDS:.0f} s"
+    if problem:
+        found = f"not in Keras's cache, and the download failed ({problem})"
+        expected = f"{', '.join(file.name for file in files)} in one of them"
+        raise DatasetUnavailable(f"dataset={dataset}", found, expected, ways)
