@@ -170,7 +170,7 @@ def build_study(
     with _without_device_notes():
         model = build_model(config)
         check_space_fits(list(definition.space), model.tunables)
-        dataset = _build(config, "dataset", Dataset)
+        dataset = build_dataset(config)
         evaluator = Evaluator(
             model, dataset, resampling, definition.objective, definition.early_stopping, definition.seed
         )
@@ -273,6 +273,17 @@ def build_model(config: Mapping[str, Any]) -> Model:
     from hpo.models.keras_model import KerasModel  # imports Keras
 
     return KerasModel(found, **options)
+
+
+def build_dataset(config: Mapping[str, Any]) -> Dataset:
+    """The data that the config names.
+
+    Raises:
+        ConfigError: when they cannot be found or made.
+        DatasetError: when they are missing or corrupt.
+    """
+    dataset: Dataset = _build(config, "dataset", Dataset)
+    return dataset
 
 
 def _build(config: Mapping[str, Any], key: str, kind: type | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""The public contract suite: what every strategy keeps to, as checks that a third party can run on its own.
+"""What every strategy keeps to.
 
 ::
 

@@ -1,0 +1,200 @@
+"""The model checks catch what they are there for: each planted fault is found, by the check that is meant to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpo.datasets import breast_cancer
+from hpo.datasets.base import Array, DataSpec
+from hpo.models.base import Control, FitLog, FittedModel, FoldData
+from hpo.models.sklearn_model import FittedSklearnModel, SklearnModel
+from hpo.space import SearchSpace
+from hpo.testing import MODEL_CHECKS, check_model, parts_of
+from hpo.trial import Decision, FitPlan, Params
+
+
+class Forest(SklearnModel):
+    """Right, before something is broken in it."""
+
+    def __init__(self) -> None:
+        options = {"grows": "n_estimators", "grow_by": 2, "max_depth": 4}
+        super().__init__("sklearn.ensemble.RandomForestClassifier", **options)
+
+
+class PromisesMore(Forest):
+    def metrics(self, spec: DataSpec) -> tuple[str, ...]:
+        return (*super().metrics(spec), "val_auc")
+
+
+class IsDeaf(Forest):
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        class Deaf:
+            def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+                control.on_epoch(epoch, logs)
+                return Decision.CONTINUE
+
+            def poll(self) -> Decision:
+                return Decision.CONTINUE
+
+        return super().fit(params, spec, data, plan, log, Deaf())
+
+
+class IsMute(Forest):
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        class Mute:
+            def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+                return control.on_epoch(epoch, logs) if epoch else Decision.CONTINUE
+
+            def poll(self) -> Decision:
+                return control.poll()
+
+        return super().fit(params, spec, data, plan, log, Mute())
+
+
+class ForgetsTheSeed(Forest):
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        rows = np.random.default_rng().permutation(len(data.x_train))[::2]
+        some = FoldData(data.x_train[rows], data.y_train[rows], data.x_watch, data.y_watch)
+        return super().fit(params, spec, some, plan, log, control)
+
+
+class ChangesTheData(Forest):
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        fitted = super().fit(params, spec, data, plan, log, control)
+        if data.is_refit:
+            data.x_train[0] += 1
+        return fitted
+
+
+class WatchesItsRefit(Forest):
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        fitted = super().fit(params, spec, data, plan, log, control)
+        if data.is_refit:
+            log.history["val_loss"] = log.history["loss"]
+        return fitted
+
+
+class RestoresAnother(Forest):
+    def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
+        restored = super().restore(params, spec, path)
+        assert isinstance(restored, FittedSklearnModel)
+        restored._estimator.estimators_.pop()
+        return restored
+
+
+class _Broken(FittedSklearnModel):
+    def __init__(self, fitted: FittedModel) -> None:
+        vars(self).update(vars(fitted))
+
+
+class _Hides(_Broken):
+    def predict(self, x: Array) -> Array:
+        return super().predict(x)[1:]
+
+
+class _Renames(_Broken):
+    def evaluate(self, x: Array, y: Array, extra: Any = ()) -> dict[str, float]:
+        return {name.replace("accuracy", "acc"): value for name, value in super().evaluate(x, y, extra).items()}
+
+
+class HidesARow(Forest):
+    def fit(self, *given: Any) -> FittedModel:
+        return _Hides(super().fit(*given))
+
+
+class RenamesAMetric(Forest):
+    def fit(self, *given: Any) -> FittedModel:
+        return _Renames(super().fit(*given))
+
+
+class HoldsALambda(Forest):
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = lambda: 42
+
+
+class SharesItsParameters(Forest):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = dict(self._tunables)
+
+    @property
+    def tunables(self) -> dict[str, Any]:
+        return self.shared
+
+
+class HasOneWord(Forest):
+    def describe_budget(self, max_epochs: int, share: float) -> str:
+        return "some"
+
+
+FAULTS = {
+    PromisesMore: "the_log_is_filled_with_the_metrics_that_are_promised",
+    IsDeaf: "a_pruner_or_an_interrupt_ends_training",
+    IsMute: "every_epoch_is_reported_while_it_trains",
+    ForgetsTheSeed: "equal_seeds_train_equally",
+    ChangesTheData: "the_winner_is_refitted_with_nothing_to_watch",
+    WatchesItsRefit: "the_winner_is_refitted_with_nothing_to_watch",
+    RestoresAnother: "weights_bring_the_model_back",
+    HidesARow: "predictions_are_finite_and_one_a_row",
+    RenamesAMetric: "evaluation_has_the_names_of_training",
+    HoldsALambda: "it_can_be_sent_to_a_worker",
+    SharesItsParameters: "parameters_have_defaults_inside_the_space",
+    HasOneWord: "a_budget_has_words",
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
+def test_a_fault_is_found(kind: type[Forest]) -> None:
+    with pytest.raises(AssertionError, match=rf"(?m)^{FAULTS[kind]}: "):
+        check_model(kind(), breast_cancer.load())
+
+
+def test_without_a_fault_nothing_is_found_and_no_check_is_without_a_fault() -> None:
+    check_model(Forest(), breast_cancer.load())
+    assert {check.__name__.removeprefix("check_") for check in MODEL_CHECKS} == set(FAULTS.values())
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (
+            {"max_depth": {"type": "int", "low": 8, "high": 9}},
+            r"outside the search space: \{'max_depth': 4\}",
+        ),
+        ({"leaves": {"type": "int", "low": 2, "high": 9}}, "names leaves, which the model does not have"),
+    ],
+)
+def test_a_space_that_does_not_fit_is_found(space: Mapping[str, Mapping[str, Any]], said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check_model(Forest(), breast_cancer.load(), SearchSpace.from_config(space))
+
+
+def test_what_a_model_raises_says_which_check_it_failed() -> None:
+    class Raises(Forest):
+        def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
+            raise ValueError("no such weights")
+
+    with pytest.raises(ValueError, match="no such weights") as caught:
+        check_model(Raises(), breast_cancer.load())
+    assert caught.value.__notes__ == ["while checking of Raises: weights_bring_the_model_back"]
+
+
+def test_the_parts_that_a_command_line_names() -> None:
+    model, dataset, space = parts_of("model=svm", "model.C=3.0", "~search_space.degree")
+    assert model.tunables["C"] == 3.0
+    assert dataset.name == "breast_cancer"
+    assert set(space) == {"C", "kernel", "gamma"}
