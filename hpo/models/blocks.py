@@ -200,13 +200,19 @@ def augmented(x: Any, *, shift: float = 0.0, rotation: float = 0.0, zoom: float 
         zoom: most, as a share of the size.
         flip: whether half of the images are mirrored left to right.
     """
+    for layer in augmentation(shift=shift, rotation=rotation, zoom=zoom, flip=flip):
+        x = layer(x)
+    return x
+
+
+def augmentation(
+    *, shift: float = 0.0, rotation: float = 0.0, zoom: float = 0.0, flip: bool = False
+) -> list[layers.Layer]:
+    """The layers of :func:`augmented`, those that do something."""
     steps: list[tuple[bool, Callable[[], layers.Layer]]] = [
         (shift > 0, lambda: layers.RandomTranslation(shift, shift, fill_mode="constant")),
         (rotation > 0, lambda: layers.RandomRotation(rotation, fill_mode="constant")),
         (zoom > 0, lambda: layers.RandomZoom(zoom, fill_mode="constant")),
         (flip, lambda: layers.RandomFlip("horizontal")),
     ]
-    for is_wanted, make in steps:
-        if is_wanted:
-            x = make()(x)
-    return x
+    return [make() for is_wanted, make in steps if is_wanted]
