@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import lzma
 import warnings
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,9 @@ MOST_CLASSES = 20
 LEAST_ROWS = 3
 _PARQUET = (".parquet", ".pq")
 _TEXT = (".csv", ".tsv", ".txt", ".data", ".dat")
-_PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
+_PACKED = (".gz", ".bz2", ".xz", ".zip")
+# Of a file that is not packed as its name says, besides OSError, or has a quote left open.
+_BROKEN = (ValueError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,7 @@ def _text(file: Path, separator: str, encoding: str, missing: list[str], names: 
         other = "latin-1" if encoding.lower().replace("-", "") == "utf8" else "utf-8"
         expected = f"the encoding of {file} ({error})"
         raise DatasetError("dataset.encoding", encoding, expected, f"dataset.encoding={other}") from error
-    except ValueError as error:  # such as a packed file that is not packed, or one with a quote left open
+    except _BROKEN as error:
         raise DatasetError("dataset.path", file, f"a CSV file ({error})", "mend the file") from error
     if names is not None:
         table.columns = pd.Index(_names(names))

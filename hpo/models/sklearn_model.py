@@ -40,10 +40,13 @@ _SET_BY_US = {
     "random_state": "seed and params",
     "warm_start": "model.grows and model.grow_by",
     "verbose": "the study's own lines",
+    "verbosity": "the study's own lines",
     "n_jobs": "executor and threads_per_trial",
 }
 # Libraries that come as extras → the extra.
 _EXTRAS = {"xgboost": "boosting", "lightgbm": "boosting"}
+# What those libraries are told besides: to be quiet, and to add in the same order every time.
+_TOLD = {"lightgbm": {"verbose": -1, "deterministic": True, "force_row_wise": True}, "xgboost": {"verbosity": 0}}
 # What is reported after an epoch, of classes and of real targets.
 REPORTED = {False: ("loss", "accuracy"), True: ("loss", "mae", "rmse")}
 
@@ -112,11 +115,7 @@ class SklearnModel(Model):
             fix = "model.estimator=sklearn.ensemble.RandomForestClassifier"
             raise ConfigError("model.estimator", estimator, expected, fix) from error
         self._is_regressor = issubclass(self._class, RegressorMixin)
-        own = {
-            name: parameter.default
-            for name, parameter in inspect.signature(self._class).parameters.items()
-            if parameter.default is not inspect.Parameter.empty
-        }
+        own = _parameters(self._class)
         for name, value in {**defaults, **({grows: grows} if grows else {})}.items():
             if name not in own:
                 expected = f"one of {', '.join([*own, *STEPS, 'scale_target', 'grows', 'grow_by'])}"
@@ -132,6 +131,7 @@ class SklearnModel(Model):
             raise ConfigError("model.grow_by", grow_by, "a whole number of at least 1", "model.grow_by=10")
         self.grows, self.grow_by = grows, grow_by
         self._takes_seed = "random_state" in own
+        self._told = _TOLD.get(self._class.__module__.partition(".")[0], {})
         left_out = {*_SET_BY_US, grows}
         self._tunables = {name: v for name, v in {**own, **defaults}.items() if name not in left_out}
         steps = Preparation(scaler, imputer, encoder, select, balance)
@@ -169,7 +169,9 @@ class SklearnModel(Model):
         """What is done to the columns, and the estimator."""
         values = {**self._tunables, **params}
         steps = Preparation(**{name: values.pop(name) for name in STEPS})
-        options: dict[str, Any] = {self.grows: self.grow_by, "warm_start": True} if self.grows else {}
+        options: dict[str, Any] = dict(self._told)
+        if self.grows:
+            options |= {self.grows: self.grow_by, "warm_start": True}
         if self._takes_seed:
             options["random_state"] = seed
         categorical = steps.categorical_columns(spec)
@@ -205,6 +207,18 @@ class SklearnModel(Model):
         unknown = skops.get_untrusted_types(file=path)
         pipeline = skops.load(path, trusted=[name for name in unknown if name.startswith(packages)])
         return FittedSklearnModel(pipeline.named_steps.get("prepare"), pipeline.named_steps["model"], spec)
+
+
+def _parameters(kind: type) -> dict[str, Any]:
+    """The parameters of a constructor and their defaults, with those that ``**kwargs`` pass on to a base class."""
+    found: dict[str, Any] = {}
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            found = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty} | found
+            if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
+                break
+    return found
 
 
 def _share_of(x: Array, y: Array, plan: FitPlan) -> tuple[Array, Array]:
@@ -335,14 +349,20 @@ def _by_class(scores: Array, classes: Array, spec: DataSpec, missing: float) -> 
 
 
 def _n_weights(estimator: Any) -> int | None:
-    """Coefficients, numbers in support vectors, or nodes of trees: what a prediction has to look at."""
-    if hasattr(estimator, "support_vectors_"):
-        return int(np.size(estimator.support_vectors_))
-    if hasattr(estimator, "coef_"):
-        return int(np.size(estimator.coef_) + np.size(estimator.intercept_))
-    trees = [tree for tree in np.ravel(getattr(estimator, "estimators_", [])) if hasattr(tree, "tree_")]
+    """Coefficients, numbers in stored rows, or nodes of trees: what a prediction has to look at."""
+    estimator = getattr(estimator, "regressor_", estimator)  # of one that scales its target
+    for names in (("support_vectors_",), ("_fit_X",), ("coef_", "intercept_"), ("theta_", "var_")):
+        if hasattr(estimator, names[0]):
+            return int(sum(np.size(getattr(estimator, name)) for name in names))
+    if hasattr(estimator, "coefs_"):
+        return int(sum(layer.size for layer in (*estimator.coefs_, *estimator.intercepts_)))
     if hasattr(estimator, "_predictors"):  # of histogram boosting, which shows its trees nowhere else
         return int(sum(tree.get_n_leaf_nodes() * 2 - 1 for stage in estimator._predictors for tree in stage))
+    if hasattr(estimator, "get_booster"):  # of XGBoost
+        return sum(tree.count("\n") for tree in estimator.get_booster().get_dump())
+    if hasattr(estimator, "booster_"):  # of LightGBM
+        return sum(tree["num_leaves"] * 2 - 1 for tree in estimator.booster_.dump_model()["tree_info"])
+    trees = [tree for tree in (estimator, *np.ravel(getattr(estimator, "estimators_", []))) if hasattr(tree, "tree_")]
     return int(sum(tree.tree_.node_count for tree in trees)) if trees else None
 
 

@@ -14,6 +14,8 @@ from hpo.strategies.base import Strategy
 from hpo.study import _build, build_model
 
 CASES = [(group, option) for group in (*configs.GROUPS, "strategy/pruner") for option in configs.options(group)]
+# Options without which a config is not whole.
+NEEDED = {("dataset", "csv"): ["dataset.path=data.csv", "dataset.target=label"]}
 KINDS = {"strategy": Strategy, "resampling": Resampling, "executor": Executor}
 
 
@@ -28,6 +30,7 @@ def compose(*overrides: str) -> dict[str, Any]:
 def test_an_option_composes_and_builds(group: str, option: str) -> None:
     # A space is composed with the model that it is for.
     overrides = [f"model={option}"] if group == "search_space" else [f"{group}={option}"]
+    overrides += NEEDED.get((group, option), [])
     config = compose(*overrides)
     definition = configs.Definition.of(config)
     group = group.partition("/")[0]
