@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +86,14 @@ class Preparation:
             whole = Pipeline(of_numbers) if of_numbers else "passthrough"
             parts = [("numbers", whole, numbers), ("categories", encoder, categories)]
             steps = [("columns", ColumnTransformer([part for part in parts if part[2]]))]
-        if self.select is not None:
+        if self.select is not None and self.select < 1:
             test = f_regression if spec.is_regression else f_classif
             steps.append(("select", SelectPercentile(test, percentile=100 * self.select)))
-        return Pipeline(steps).fit(x, y) if steps else None
+        with warnings.catch_warnings():
+            # Of columns that are constant in a fold: the F-test ties them to nothing, so that they go first.
+            warnings.filterwarnings("ignore", "Features .* are constant", UserWarning)
+            warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)
+            return Pipeline(steps).fit(x, y) if steps else None
 
     def balanced(self, x: Array, y: Array, seed: int) -> tuple[Array, Array]:
         """Prepared training rows with as many of each class; in real targets there is nothing to balance."""

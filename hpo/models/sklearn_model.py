@@ -45,8 +45,12 @@ _SET_BY_US = {
 }
 # Libraries that come as extras → the extra.
 _EXTRAS = {"xgboost": "boosting", "lightgbm": "boosting"}
-# What those libraries are told besides: to be quiet, and to add in the same order every time.
-_TOLD = {"lightgbm": {"verbose": -1, "deterministic": True, "force_row_wise": True}, "xgboost": {"verbosity": 0}}
+# What those libraries are told besides: to be quiet, to add in the same order every time, and (n_jobs) to use as many
+# threads as OpenMP may; LightGBM by itself takes all cores.
+_TOLD = {
+    "lightgbm": {"verbose": -1, "deterministic": True, "force_row_wise": True, "n_jobs": 0},
+    "xgboost": {"verbosity": 0},
+}
 # What is reported after an epoch, of classes and of real targets.
 REPORTED = {False: ("loss", "accuracy"), True: ("loss", "mae", "rmse")}
 
@@ -201,9 +205,10 @@ class SklearnModel(Model):
         return FittedSklearnModel(prepare, estimator, spec)
 
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
-        # The file is the study's own; of other packages only NumPy and the one that its config names are trusted.
+        # The file is the study's own; of other packages only NumPy and the one that its config names are trusted, and
+        # the plain mapping in which LightGBM keeps its scores.
         skops = skops_io()
-        packages = ("sklearn.", "numpy.", f"{self._class.__module__.partition('.')[0]}.")
+        packages = ("sklearn.", "numpy.", "collections.OrderedDict", f"{self._class.__module__.partition('.')[0]}.")
         unknown = skops.get_untrusted_types(file=path)
         pipeline = skops.load(path, trusted=[name for name in unknown if name.startswith(packages)])
         return FittedSklearnModel(pipeline.named_steps.get("prepare"), pipeline.named_steps["model"], spec)
@@ -332,7 +337,11 @@ def _scores(estimator: Any, x: Array, y: Array, spec: DataSpec, extra: Sequence[
 def _class_scores(estimator: Any, x: Array, spec: DataSpec) -> Array:
     """Probabilities of shape ``(n, n_classes)``, or the margins of a classifier without them."""
     if hasattr(estimator, "predict_proba"):
-        return _by_class(estimator.predict_proba(x), estimator.classes_, spec, 0.0)
+        probabilities: Array = estimator.predict_proba(x)
+        sums = probabilities.sum(axis=1, keepdims=True)
+        # Naive Bayes rounds where likelihoods are extreme.
+        probabilities = probabilities if np.allclose(sums, 1) else probabilities / sums
+        return _by_class(probabilities, estimator.classes_, spec, 0.0)
     margins: Array = estimator.decision_function(x)
     if margins.ndim == 1:
         return np.column_stack([-margins, margins])
