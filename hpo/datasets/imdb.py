@@ -60,7 +60,9 @@ def load(n_words: int | None = 10_000, length: int = 256, keep: str = "last") ->
     for part in ("train", "test"):
         rows = np.arange(len(arrays[f"y_{part}"]))
         order.shuffle(rows)
-        x = padded([[START, *(word + INDEX_FROM for word in arrays[f"x_{part}"][row])] for row in rows], length, keep)
+        texts = arrays[f"x_{part}"]
+        x = padded([[START - INDEX_FROM, *texts[row]] for row in rows], length, keep)
+        x[x != 0] += INDEX_FROM
         if n_words is not None:
             x[x >= n_words] = UNKNOWN
         parts[part] = x, arrays[f"y_{part}"][rows].astype("int64")

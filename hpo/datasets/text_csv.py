@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def load(
     Every token of the files has a number of its own, in sorted order, so that a number says nothing of how frequent
     its token is or where; a model chooses its vocabulary from the training rows of a fold.
 
-    Rows without any token are left out, which ``source`` says.
+    Empty texts are left out, which ``source`` says; one without any token is all padding.
 
     Args:
         path: of a CSV file with a header.
@@ -66,11 +66,20 @@ def load(
             "dataset.test_fraction", test_fraction, "a share between 0 and 1", "dataset.test_fraction=0.2"
         )
 
-    def read(key: str, name: str) -> tuple[list[list[str]], list[str], int]:
+    def read(key: str, name: str) -> tuple[list[str], list[str], int]:
         table = delimited.read(key, name, separator, encoding, quoted, [("text", text), ("target", target)])
-        return _tokens(cut, table[text].tolist(), [label.strip() for label in table[target]])
+        is_empty = table[text].str.strip() == ""
+        kept = table[~is_empty]
+        if not len(kept):
+            raise DatasetError(
+                f"dataset.{key}", name, f"a file with texts in the column {text}", f"dataset.{key}=/path/of/texts.csv"
+            )
+        return kept[text].tolist(), [label.strip() for label in kept[target]], int(is_empty.sum())
 
-    rows, labels, n_empty = read("path", path)
+    documents, labels, n_empty = read("path", path)
+    if len(labels) < 2 * LEAST_OF_CLASS:
+        expected = f"at least {2 * LEAST_OF_CLASS} texts"
+        raise DatasetError("dataset.path", f"{path}, with {len(labels)} texts", expected, "a file with more rows")
     names = _class_names(labels, target)
     y = _labels(labels, names, "path", path)
     if n_rows is not None:
@@ -79,20 +88,23 @@ def load(
             expected = f"a whole number of at least {least}, or null for all rows"
             raise DatasetError("dataset.n_rows", n_rows, expected, "dataset.n_rows=null")
         kept = np.sort(_stratified(y, n_rows))
-        rows, y = [rows[place] for place in kept], y[kept]
+        documents, y = [documents[place] for place in kept], y[kept]
     _check_counts(y, names, target)
     if test_path is None:
         apart = _stratified(y, max(1, round(len(y) * test_fraction)))
         is_test = np.isin(np.arange(len(y)), apart)
-        parts = [([rows[place] for place in np.flatnonzero(part)], y[part]) for part in (~is_test, is_test)]
+        parts = [([documents[place] for place in np.flatnonzero(part)], y[part]) for part in (~is_test, is_test)]
     else:
-        test_rows, test_labels, n_empty_test = read("test_path", test_path)
-        parts = [(rows, y), (test_rows, _labels(test_labels, names, "test_path", test_path))]
+        test_documents, test_labels, n_empty_test = read("test_path", test_path)
+        parts = [(documents, y), (test_documents, _labels(test_labels, names, "test_path", test_path))]
         n_empty += n_empty_test
     said = ", ".join(Path(name).name for name in (path, test_path) if name is not None)
-    distinct = sorted({token for part, _ in parts for row in part for token in row})
+    tokens = [[cut(document) for document in part] for part, _ in parts]
+    distinct = sorted({token for part in tokens for row in part for token in row})
+    if not distinct:
+        raise DatasetError("dataset.clean", clean, "what leaves texts with tokens", "'~dataset.clean'")
     number = {token: place for place, token in enumerate(distinct, 1)}
-    x, x_test = (texts.padded([[number[token] for token in row] for row in part], length, keep) for part, _ in parts)
+    x, x_test = (texts.padded([[number[token] for token in row] for row in part], length, keep) for part in tokens)
     return Dataset(
         "text_csv",
         x,
@@ -105,19 +117,8 @@ def load(
     )
 
 
-def _tokens(
-    cut: Callable[[str], list[str]], documents: Sequence[str], labels: Sequence[str]
-) -> tuple[list[list[str]], list[str], int]:
-    """Tokens and label of every text that has any token, and how many have none."""
-    rows = [cut(document) for document in documents]
-    kept = [place for place, row in enumerate(rows) if row]
-    return [rows[place] for place in kept], [labels[place] for place in kept], len(rows) - len(kept)
-
-
 def _class_names(labels: Sequence[str], target: str) -> list[str]:
     """Distinct labels, numbers in the order of numbers."""
-    if not labels:
-        raise DatasetError("dataset.text", "no text", "texts with at least one token", "another dataset.text or clean")
     if "" in labels:
         missing = labels.count("")
         raise DatasetError(
@@ -138,8 +139,6 @@ def _class_names(labels: Sequence[str], target: str) -> list[str]:
 
 
 def _labels(labels: Sequence[str], names: Sequence[str], key: str, path: str) -> Array:
-    if not labels:
-        raise DatasetError(f"dataset.{key}", path, "a file with at least one text", "'~dataset.test_path'")
     unknown = sorted(set(labels) - set(names))
     if unknown:
         expected = f"the classes of the training file: {', '.join(names[:20])}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 
@@ -15,6 +14,8 @@ from hpo.errors import DatasetError
 
 TOKENIZERS = ("words", "characters", "bigrams", "regex")
 KEEPS = ("last", "first")
+# What is no letter, digit or blank; and marks, which \w lacks, and without which Hindi or Thai would fall to pieces.
+_SYMBOL = re.compile(r"[^\w\s]|_")
 
 
 def tokenizer(
@@ -39,12 +40,14 @@ def tokenizer(
     if (pattern is not None) != (kind == "regex"):
         expected = "an expression that matches a token, with tokenizer=regex, and null with any other"
         raise DatasetError("dataset.pattern", pattern, expected, r"dataset.tokenizer=regex 'dataset.pattern=\w+'")
-    unwanted = _all_but_letters() if clean is None else _expression("clean", clean)
+    unwanted = _expression("clean", clean or "")
     wanted = _expression("pattern", pattern or "")
 
     def tokens(text: str) -> list[str]:
         text = unicodedata.normalize("NFC", text)
-        if clean != "":
+        if clean is None:
+            text = _blank_for_symbols(text)
+        elif clean:
             text = unwanted.sub(" ", text)
         if lower:
             text = text.lower()
@@ -60,11 +63,13 @@ def tokenizer(
     return tokens
 
 
+def _blank_for_symbols(text: str) -> str:
+    return _SYMBOL.sub(lambda found: found.group() if _is_mark(found.group()) else " ", text)
+
+
 @functools.cache
-def _all_but_letters() -> re.Pattern[str]:
-    # \w knows no marks, without which words of Hindi, Thai and others would fall to pieces.
-    marks = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c).startswith("M"))
-    return re.compile(rf"[^\w{marks}]|_")
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
 
 
 def _expression(key: str, text: str) -> re.Pattern[str]:
