@@ -1,0 +1,146 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpo.datasets import text_csv
+from hpo.errors import DatasetError
+
+NSMC = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "nsmc"
+ROWS = [(f"good film number {n}", "yes") for n in range(20)] + [(f"bad plot {n}", "no") for n in range(10)]
+
+
+def write(path: Path, rows: list[tuple[str, str]], separator: str = ",", encoding: str = "utf-8") -> str:
+    lines = [separator.join(row) for row in [("text", "label"), *rows]]
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return str(path)
+
+
+def words_of(data: Any, rows: np.ndarray, texts: list[str]) -> list[list[str]]:
+    """What the numbers stand for: tokens are numbered in sorted order."""
+    tokens = sorted({token for text in texts for token in text.split()})
+    return [[tokens[number - 1] for number in row if number] for row in rows]
+
+
+def test_texts_become_numbers_in_sorted_order_and_a_fixed_stratified_part_is_set_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ROWS)
+    data = text_csv.load(path, length=4)
+    assert data.name == "text_csv"
+    assert data.x.dtype == np.int32
+    assert (data.x.shape, data.x_test.shape) == ((24, 4), (6, 4))
+    assert np.bincount(data.y_test).tolist() == [2, 4]
+    assert data.class_names == ("no", "yes")
+    texts = [text for text, _ in ROWS]
+    found = words_of(data, np.concatenate([data.x, data.x_test]), texts)
+    assert sorted(map(" ".join, found)) == sorted(texts)
+    label_of = dict(ROWS)
+    read = zip(words_of(data, data.x, texts), data.y, strict=True)
+    assert all(data.class_names[label] == label_of[" ".join(words)] for words, label in read)
+    assert data.x.max() < data.n_words == len({t for text in texts for t in text.split()}) + 1
+    assert text_csv.load(path, length=4).digest == data.digest
+
+
+def test_numbers_say_nothing_of_which_rows_have_a_word(tmp_path: Path) -> None:
+    train, test = write(tmp_path / "a.csv", ROWS), tmp_path / "b.csv"
+    first = text_csv.load(train, test_path=write(test, [("good", "yes"), ("bad", "no")]))
+    second = text_csv.load(train, test_path=write(test, [("aa good zz", "yes"), ("bad mm", "no")]))
+    order = [np.unique(data.x, return_inverse=True)[1] for data in (first, second)]
+    assert np.array_equal(*order)
+    assert not np.array_equal(first.x, second.x)
+
+
+def test_a_sample_keeps_the_shares_of_the_classes_and_is_always_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ROWS)
+    data = text_csv.load(path, test_path=path, n_rows=15)
+    assert np.bincount(data.y).tolist() == [5, 10]
+    assert np.bincount(data.y_test).tolist() == [10, 20]
+    assert text_csv.load(path, test_path=path, n_rows=15).digest == data.digest
+    assert len(text_csv.load(path, test_path=path, n_rows=1000).y) == 30
+
+
+def test_empty_texts_are_left_out_and_those_of_signs_alone_are_not(tmp_path: Path) -> None:
+    data = text_csv.load(write(tmp_path / "a.csv", [*ROWS, ("", "yes"), ("  ", "no"), ("!!", "no")]))
+    assert len(data.y) + len(data.y_test) == 31
+    assert data.source == "a.csv, without 2 empty texts"
+
+
+def test_classes_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
+    rows = [(f"text {n}", str((2, 10, 1)[n % 3])) for n in range(30)]
+    assert text_csv.load(write(tmp_path / "a.tsv", rows, "\t"), separator=r"\t").class_names == ("1", "2", "10")
+
+
+def test_quotes_enclose_values_unless_told_otherwise(tmp_path: Path) -> None:
+    rows = [('"a, b"', "yes"), *ROWS]
+    assert text_csv.load(write(tmp_path / "a.csv", rows)).n_words
+    rows = [('"open', "yes"), *ROWS]
+    with pytest.raises(DatasetError, match=r"dataset\.path"):
+        text_csv.load(write(tmp_path / "a.csv", rows))
+    data = text_csv.load(write(tmp_path / "a.csv", rows), quoted=False)
+    assert len(data.y) + len(data.y_test) == 31
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "said"),
+    [
+        ({"text": "review"}, "text", "text, label"),
+        ({"target": "class"}, "target", "text, label"),
+        ({"separator": ";"}, "text", "text,label"),
+        ({"separator": ";;"}, "separator", "single"),
+        ({"encoding": "ascii"}, "encoding", "encoding of"),
+        ({"encoding": "utf-99"}, "encoding", "encoding of"),
+        ({"target": "text"}, "target", "classes"),
+        ({"n_rows": 3}, "n_rows", "at least 10"),
+        ({"test_fraction": 1.5}, "test_fraction", "between 0 and 1"),
+        ({"length": 0}, "length", "at least 1"),
+        ({"tokenizer": "x"}, "tokenizer", "one of"),
+        ({"clean": "."}, "clean", "with tokens"),
+        ({"test_path": "absent.csv"}, "test_path", "can be read"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, options: dict[str, Any], key: str, said: str) -> None:
+    path = write(tmp_path / "a.csv", [("한글 é", "yes"), *ROWS])
+    with pytest.raises(DatasetError, match=said) as caught:
+        text_csv.load(path, **options)
+    assert caught.value.key == f"dataset.{key}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "key", "said"),
+    [
+        ([(text, "yes") for text, _ in ROWS], "target", "two classes"),
+        (ROWS[:3] + ROWS[-3:], "path", "6 texts"),
+        ([*ROWS, ("text", "maybe")], "target", "'maybe'"),
+        ([*ROWS, ("text", "")], "target", "1 of them empty"),
+        ([(f"t {n}", f"{n % 3}.5") for n in range(30)], "target", "0.5"),
+        ([("", "yes")] * 30, "path", "with texts"),
+    ],
+)
+def test_a_file_that_cannot_be_learnt_from_is_refused(
+    tmp_path: Path, rows: list[tuple[str, str]], key: str, said: str
+) -> None:
+    with pytest.raises(DatasetError, match=said) as caught:
+        text_csv.load(write(tmp_path / "a.csv", rows))
+    assert caught.value.key == f"dataset.{key}"
+
+
+def test_a_class_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
+    path, test = write(tmp_path / "a.csv", ROWS), write(tmp_path / "b.csv", [("good", "perhaps")])
+    with pytest.raises(DatasetError, match="perhaps") as caught:
+        text_csv.load(path, test_path=test)
+    assert caught.value.key == "dataset.test_path"
+
+
+@pytest.mark.skipif(not NSMC.exists(), reason="the Korean reviews are not beside the checkout")
+def test_korean_reviews(tmp_path: Path) -> None:
+    lines = (NSMC / "ratings_train.txt").read_text(encoding="utf-8").splitlines()
+    few = [*lines[:3001], *(line for line in lines if "\t\t" in line)]
+    path = tmp_path / "few.txt"
+    path.write_text("\n".join(few) + "\n", encoding="utf-8")
+    data = text_csv.load(str(path), "document", "label", separator="\t", tokenizer="bigrams")
+    assert (data.x.shape, data.x_test.shape) == ((2400, 64), (600, 64))
+    assert data.source == "few.txt, without 5 empty texts"
+    # Two characters at a time, so that most have been seen before: unlike whole words.
+    words = text_csv.load(str(path), "document", "label", separator="\t")
+    unseen = [len(np.setdiff1d(d.x_test, d.x)) / len(np.unique(d.x_test)) for d in (data, words)]
+    assert unseen[0] < 0.4 < 0.6 < unseen[1]
