@@ -8,7 +8,7 @@ from hpo.datasets.base import DatasetUnavailable
 from hpo.errors import DatasetError
 
 
-def test_reviews_are_those_of_keras(keras_home_with_imdb: Path) -> None:
+def test_reviews_are_those_of_keras(keras_home_with_data: Path) -> None:
     data = imdb.load(n_words=4000, length=13, keep="first")
     assert data.x.shape == data.x_test.shape == (25000, 13)
     assert data.x.dtype == np.int32

@@ -9,7 +9,10 @@ from hpo.errors import ConfigError
 from hpo.models import sequence
 from hpo.models.base import FitLog, FoldData
 from hpo.models.keras_model import KerasModel
-from hpo.trial import Decision, FitPlan
+from hpo.trial import Decision, EarlyStopping, FitPlan
+
+# Whatever is watched, the last epoch's weights are kept.
+KEEPS_LAST = EarlyStopping(patience=None, restore_best_weights=False)
 
 WINDOW = 6
 SPEC = DataSpec((WINDOW, 1), 0)
@@ -32,7 +35,7 @@ def windows(n: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
 
 def fit(fold: FoldData, epochs: int = 3, spec: DataSpec = SPEC, **params: Any) -> Any:
     model = KerasModel(sequence.sequence_regressor, batch_size=16, **{"units": 8, **params})
-    return model.fit({}, spec, fold, FitPlan(epochs, 5), FitLog(epochs), Control())
+    return model.fit({}, spec, fold, FitPlan(epochs, 5, KEEPS_LAST), FitLog(epochs), Control())
 
 
 @pytest.mark.parametrize("kind", sequence.KINDS)
