@@ -55,6 +55,7 @@ _COMMANDS_HELP = (
     ("sync", "deliver the records that MLflow could not take"),
     ("list", "the studies of a store"),
     ("best STUDY", "its best params, as a command that trains them again"),
+    ("new FOLDER", "a folder with a model, data and a test of your own to begin from"),
     ("ui", "the MLflow UI on this machine, on the right store"),
 )
 
@@ -100,6 +101,7 @@ def _dispatch(arguments: list[str]) -> int:
         "trials": commands.trials,
         "sync": commands.sync,
         "strategies": commands.strategies,
+        "new": commands.new,
         "list": commands.list_studies,
         "best": commands.best,
         "ui": commands.ui,

@@ -1,4 +1,4 @@
-"""The commands beside running a study: ``list``, ``best``, ``sync``, ``strategies``, ``ui``."""
+"""The commands beside running a study: ``list``, ``best``, ``sync``, ``strategies``, ``new``, ``ui``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from hpo import config as configs
+from hpo import new as projects
 from hpo.errors import ConfigError, InputError, TrackingError, redact
 from hpo.trial import ParamValue
 
@@ -166,6 +167,21 @@ def strategies(arguments: list[str]) -> int:
         print(terminal.strategies_markdown(rows))
     else:
         terminal.print_strategies(console(), rows)
+    return OK
+
+
+def new(arguments: list[str]) -> int:
+    """Begin a folder for models and data of one's own."""
+    description = "Write a folder with a model, data, a search space and a test to begin from."
+    parser = argparse.ArgumentParser(prog="python -m hpo new", description=description)
+    parser.add_argument("folder", type=Path, help="to be made, such as my_project")
+    folder = parser.parse_args(arguments).folder
+    for path in projects.write(folder):
+        print(f"wrote {folder / path}")
+    print(
+        f"next: cd {shlex.quote(str(folder))} && python -m hpo --config-dir=conf model=my_mlp limits.n_trials=10"
+        f"\nREADME.md there has the other commands"
+    )
     return OK
 
 

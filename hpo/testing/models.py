@@ -140,7 +140,7 @@ class _Answer:
 
 
 def check_parameters_have_defaults_inside_the_space(subject: Subject) -> None:
-    tunables = subject.model.tunables
+    tunables = dict(subject.model.tunables)
     assert all(isinstance(name, str) for name in tunables), "a name is no text"
     subject.model.tunables.clear()
     assert subject.model.tunables == tunables, "the model's own parameters can be changed from outside"
