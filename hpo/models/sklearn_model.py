@@ -340,7 +340,7 @@ def _class_scores(estimator: Any, x: Array, spec: DataSpec) -> Array:
         probabilities: Array = estimator.predict_proba(x)
         sums = probabilities.sum(axis=1, keepdims=True)
         # Naive Bayes rounds where likelihoods are extreme.
-        probabilities = probabilities if np.allclose(sums, 1) else probabilities / sums
+        probabilities = probabilities if np.allclose(sums, 1, rtol=1e-9) else probabilities / sums
         return _by_class(probabilities, estimator.classes_, spec, 0.0)
     margins: Array = estimator.decision_function(x)
     if margins.ndim == 1:
