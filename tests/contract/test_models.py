@@ -54,7 +54,19 @@ class Control:
         return Decision.CONTINUE
 
 
-@pytest.fixture(params=list(configs.options("model")))
+def cases() -> list[Any]:
+    """Every model; networks, whose every training is traced anew, in the full tier but for two."""
+    is_quick = {
+        name: name in QUICK_NETWORKS or "sklearn_model" in compose(f"model={name}")["model"]["_target_"]
+        for name in configs.options("model")
+    }
+    return [name if is_quick[name] else pytest.param(name, marks=pytest.mark.slow) for name in is_quick]
+
+
+QUICK_NETWORKS = ("binary_mlp", "mnist_cnn")
+
+
+@pytest.fixture(params=cases())
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
