@@ -56,11 +56,12 @@ class Control:
 
 def cases() -> list[Any]:
     """Every model; networks, whose every training is traced anew, in the full tier but for two."""
-    is_quick = {
-        name: name in QUICK_NETWORKS or "sklearn_model" in compose(f"model={name}")["model"]["_target_"]
-        for name in configs.options("model")
-    }
-    return [name if is_quick[name] else pytest.param(name, marks=pytest.mark.slow) for name in is_quick]
+    folder = configs.resource_dir("conf") / "model"
+
+    def is_quick(name: str) -> bool:
+        return name in QUICK_NETWORKS or "sklearn_model" in (folder / f"{name}.yaml").read_text(encoding="utf-8")
+
+    return [n if is_quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in configs.options("model")]
 
 
 QUICK_NETWORKS = ("binary_mlp", "mnist_cnn")
