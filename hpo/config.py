@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional
 
@@ -182,6 +182,9 @@ class Definition:
     def of(cls, config: Mapping[str, Any]) -> Definition:
         """Read it from a composed config.
 
+        A space that is the model's own is empty here, and nothing is enqueued, until :func:`with_space_of_model` has
+        put it into the config.
+
         Raises:
             ConfigError: for any value that cannot be used.
         """
@@ -197,8 +200,9 @@ class Definition:
                 "at most 100 letters, digits, '_', '.' and '-', since it names a folder",
                 f"study={re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-.')[:100] or 'my_study'}",
             )
-        space = SearchSpace.from_config(config["search_space"])
-        if not space:
+        is_open = is_from_model(config)
+        space = SearchSpace([]) if is_open else SearchSpace.from_config(config["search_space"])
+        if not space and not is_open:
             raise ConfigError("search_space", "empty", "at least one parameter", "search_space=mnist_cnn")
         early_stopping = EarlyStopping(**config["early_stopping"])
         if early_stopping.start_from_epoch >= config["max_epochs"]:
@@ -215,8 +219,35 @@ class Definition:
             limits=Limits(**config["limits"]),
             seed=config["seed"],
             max_epochs=config["max_epochs"],
-            enqueue=tuple(_enqueued(space, f"enqueue[{i}]", params) for i, params in enumerate(config["enqueue"])),
+            enqueue=tuple(
+                _enqueued(space, f"enqueue[{i}]", params)
+                for i, params in enumerate(config["enqueue"] if not is_open else ())
+            ),
         )
+
+
+FROM_MODEL = "model"  # type of the entry that stands for the space that comes with the model
+
+
+def is_from_model(config: Mapping[str, Any]) -> bool:
+    """Whether the search space is, or completes, the model's own."""
+    return any(isinstance(spec, Mapping) and spec.get("type") == FROM_MODEL for spec in config["search_space"].values())
+
+
+def with_space_of_model(config: Mapping[str, Any], own: SearchSpace | None) -> dict[str, Any]:
+    """The config with the model's own space written out; what the config says of a parameter replaces what it says.
+
+    Raises:
+        ConfigError: when the model has none.
+    """
+    if own is None:
+        expected = "a space of one's own, since the model comes with none"
+        raise ConfigError(
+            "search_space", "from_model", expected, "search_space=NAME, as python -m hpo --help lists them"
+        )
+    stated = {name: spec for name, spec in config["search_space"].items() if spec.get("type") != FROM_MODEL}
+    whole = {name: asdict(ParamConf(**spec)) for name, spec in own.to_config().items()}
+    return {**config, "search_space": {**whole, **stated}}
 
 
 _SECTIONS = {"objective": ObjectiveConf, "early_stopping": EarlyStoppingConf, "limits": LimitsConf}

@@ -21,7 +21,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
-from hpo.config import Definition
+from hpo.config import Definition, is_from_model, with_space_of_model
 from hpo.datasets.base import Dataset
 from hpo.errors import ConfigError, InputError
 from hpo.evaluation import Evaluator, check_space_fits
@@ -130,14 +130,22 @@ class Study:
 def code_digests(config: Mapping[str, Any]) -> dict[str, str]:
     """Of the files behind every ``_target_`` that no installed package has a version for: the user's own."""
     found: dict[str, str] = {}
-    for part in config.values():
-        target = part.get("_target_") if isinstance(part, Mapping) else None
-        module = sys.modules.get(str(target).rpartition(".")[0])
+    for target in _targets(config):
+        module = sys.modules.get(target.rpartition(".")[0])
         path = Path(getattr(module, "__file__", None) or "")
-        is_installed = {"site-packages", "dist-packages"} & set(path.parts) or str(target).startswith("hpo.")
+        is_installed = {"site-packages", "dist-packages"} & set(path.parts) or target.startswith("hpo.")
         if path.is_file() and not is_installed:
-            found[str(target)] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+            found[target] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     return found
+
+
+def _targets(config: Mapping[str, Any]) -> Iterator[str]:
+    """Dotted names of what the config has made, a hypermodel's among them."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _targets(value)
+        elif key in ("_target_", "hypermodel") and isinstance(value, str):
+            yield value
 
 
 def default_name(names: Names, seed: int) -> str:
@@ -169,6 +177,10 @@ def build_study(
     resampling = _build(config, "resampling", Resampling)
     with _without_device_notes():
         model = build_model(config)
+        if is_from_model(config):
+            config = with_space_of_model(config, model.own_space)
+            to_record = {**(to_record or config), "search_space": config["search_space"]}
+            definition = Definition.of(config)
         check_space_fits(list(definition.space), model.tunables)
         dataset = build_dataset(config)
         evaluator = Evaluator(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hpo.datasets.base import Array, DataSpec
+from hpo.space import SearchSpace
 from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
 
 
@@ -149,6 +150,11 @@ class Model(ABC):
         Raises:
             ConfigError: such as for classes and a model of real numbers.
         """
+
+    @property
+    def own_space(self) -> SearchSpace | None:
+        """The search space that comes with the model, for ``search_space=from_model``; None where there is none."""
+        return None
 
     @property
     @abstractmethod

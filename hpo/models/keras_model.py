@@ -141,7 +141,9 @@ class KerasModel(Model):
             callbacks = [measured, *callbacks[:-1], stopping, recorder]
         try:
             with log.phase("train"):
-                model.fit(
+                self._train(
+                    model,
+                    params,
                     data.x_train,
                     fitted.targets(data.y_train),
                     batch_size=int(str(values["batch_size"])),
@@ -156,6 +158,9 @@ class KerasModel(Model):
         finally:
             log.seconds["train"] -= log.seconds.get("first_step", 0.0)
         return fitted
+
+    def _train(self, model: keras.Model, params: Params, x: Array, y: Any, **options: Any) -> None:
+        model.fit(x, y, **options)
 
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
         with np.load(path, allow_pickle=False) as arrays:

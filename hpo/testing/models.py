@@ -49,7 +49,10 @@ def parts_of(*overrides: str, config_dir: str | Path | None = None) -> tuple[Mod
         given.append(f"hydra.searchpath=[file://{Path(config_dir).resolve()}]")
     with hydra.initialize_config_dir(str(configs.resource_dir("conf")), version_base="1.3"):
         config = configs.plain(hydra.compose("config", overrides=given))
-    return build_model(config), build_dataset(config), SearchSpace.from_config(config["search_space"])
+    model = build_model(config)
+    if configs.is_from_model(config):
+        config = configs.with_space_of_model(config, model.own_space)
+    return model, build_dataset(config), SearchSpace.from_config(config["search_space"])
 
 
 def check_model(
