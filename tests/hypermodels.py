@@ -1,8 +1,16 @@
-"""Keras Tuner hypermodels as its guides write them, knowing nothing of hpo."""
+"""Keras Tuner hypermodels as its guides write them, knowing nothing of hpo, and data for them."""
 
 import keras
 import keras_tuner as kt
 from keras import layers
+from sklearn.datasets import load_diabetes
+
+from hpo.datasets.base import Dataset
+
+
+def diabetes() -> Dataset:
+    x, y = load_diabetes(return_X_y=True)
+    return Dataset("diabetes", x[:200], y[:200], x[200:250], y[200:250], source="scikit-learn")
 
 
 def build_model(hp):
@@ -14,15 +22,15 @@ def build_model(hp):
 
 
 def build_classifier(hp):
-    model = keras.Sequential([layers.Flatten()])
+    model = keras.Sequential([layers.Flatten(), layers.Rescaling(1 / 255)])
     for i in range(hp.Int("num_layers", 1, 3)):
         model.add(
-            layers.Dense(hp.Int(f"units_{i}", 4, 12, step=4), activation=hp.Choice("activation", ["relu", "tanh"]))
+            layers.Dense(hp.Int(f"units_{i}", 16, 48, step=16), activation=hp.Choice("activation", ["relu", "tanh"]))
         )
     if hp.Boolean("dropout"):
         model.add(layers.Dropout(rate=0.25))
     model.add(layers.Dense(10, activation="softmax"))
-    learning_rate = hp.Float("lr", min_value=1e-4, max_value=1e-2, sampling="log")
+    learning_rate = hp.Float("lr", min_value=1e-4, max_value=1e-2, sampling="log", default=1e-2)
     optimizer = keras.optimizers.Adam(learning_rate=learning_rate)
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model

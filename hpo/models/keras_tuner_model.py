@@ -133,8 +133,7 @@ class KerasTunerModel(KerasModel):
             found.merge(hp, overwrite=False)
             new = [each for each in found.space if not any(each is old for old in seen)]
             seen.extend(new)
-            for conditions in hp.inactive_scopes:
-                waiting.append({condition.name: condition.values[0] for condition in conditions})
+            waiting.extend({each.name: each.values[0] for each in conditions} for conditions in hp.inactive_scopes)
             for each in new:
                 reached = {condition.name: condition.values[0] for condition in each.conditions}
                 waiting.extend({**reached, each.name: value} for value in _some_values(each))
