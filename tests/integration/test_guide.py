@@ -1,0 +1,60 @@
+"""Every line of code in docs/your-own.md runs: what was before, and what is after."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "your-own.md").read_text(encoding="utf-8")
+BEFORE = re.findall(r"^```python before\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+COMMANDS = re.findall(r"^python -m hpo (.*)$", GUIDE, re.MULTILINE)
+# The model of each command, and what its trials have to say.
+EXPECTED = {
+    "keras_tuner": ({"units", "optimizer"}, 2),
+    "my_svc": ({"kernel", "C", "gamma"}, 6),
+    "my_mlp": ({"units", "optimizer", "momentum"}, 2),
+}
+
+
+@pytest.fixture
+def folder(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of the guide."""
+    files = re.findall(r"^`([\w/]+\.\w+)`\n\n```\w+\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+    assert len(files) == 8
+    for name, text in files:
+        path = workdir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(workdir)
+    for name, _ in files:
+        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
+    return workdir
+
+
+def test_nothing_is_left_out() -> None:
+    assert len(BEFORE) == len(COMMANDS) == len(EXPECTED)
+    assert len(re.findall(r"^```\w+", GUIDE, re.MULTILINE)) == 8 + len(BEFORE) + len(COMMANDS)
+
+
+@pytest.mark.parametrize("code", BEFORE, ids=["keras_tuner", "sklearn", "optuna"])
+def test_what_was_before_runs(code: str, folder: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=EXPECTED)
+def test_what_is_after_runs(command: str, folder: Path, hpo: Callable[..., int], read: Callable[..., Any]) -> None:
+    words = [word.replace("n_trials=20", "n_trials=2") for word in shlex.split(command)]
+    assert hpo(*words, "max_epochs=2", "executor.threads_per_trial=1") == 0
+    _, study, trials = read()
+    names, n = EXPECTED[study.tags["hpo.model"]]
+    assert len(trials) == n
+    for trial in trials:
+        assert set(trial.params) <= names
+        assert trial.value is not None or trial.state == "PRUNED"
+    assert any(name.startswith("test_") for name in study.metrics)
