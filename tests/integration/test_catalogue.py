@@ -19,6 +19,8 @@ STRATEGIES = ("random", "optuna", "keras_random")
 RESAMPLINGS = ("holdout", "folds")
 # Models whose data come from a file that has to be named.
 FILES = {"sequence_regressor": ("data/timeseries/daily-min-temperatures.csv", "dataset.target=Temp")}
+# What a model cannot do without.
+NEEDED = {"keras_tuner": ["model.hypermodel=hypermodels.build_classifier"]}
 # Models whose data have an order, and so other folds.
 FOLDS = {"sequence_regressor": "time_series"}
 N_ROWS = 240
@@ -89,9 +91,10 @@ def test_a_model_leaves_complete_records(
 
 def reduced(model: str, request: pytest.FixtureRequest) -> list[str]:
     """Overrides that give a model fewer rows of the data that it implies."""
-    options = []
+    options = list(NEEDED.get(model, ()))
     if model in FILES:
-        path, *options = FILES[model]
+        path, *more = FILES[model]
+        options += more
         options.append(f"dataset.path={real_data(path)}")
     dataset = dict(compose(f"model={model}", *options)["dataset"])
     target = dataset["_target_"]
