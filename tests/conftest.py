@@ -41,6 +41,11 @@ def mnist_file() -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keras turns its own variables into arrays in a way that NumPy 2 warns of, whenever it reads a learning rate."""
+    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning:keras")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One process has all tests of Ray, which takes long to start and much memory."""
     for item in items:

@@ -219,16 +219,19 @@ def _schedule(name: str, plan: FitPlan, data: FoldData) -> list[keras.callbacks.
 
 
 class _Cosine(keras.callbacks.Callback):
+    """Of the rate that each optimizer came with: a callback of the model's own may compile it anew."""
+
     def __init__(self, full: int) -> None:
         super().__init__()
         self._full, self._highest = full, 0.0
-
-    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        self._highest = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self._optimizer: keras.optimizers.Optimizer | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        rate = self.model.optimizer.learning_rate
+        if self._optimizer is not self.model.optimizer:
+            self._optimizer, self._highest = self.model.optimizer, float(keras.ops.convert_to_tensor(rate))
         share = 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / self._full)))
-        self.model.optimizer.learning_rate.assign(self._highest * share)
+        rate.assign(self._highest * share)
 
 
 class FittedKerasModel(FittedModel):
@@ -300,7 +303,9 @@ def named_by_first_output(model: keras.Model, logs: Mapping[str, float]) -> dict
     for name, value in logs.items():
         prefix = "val_" if name.startswith("val_") else ""
         inner = name.removeprefix(prefix)
-        if inner.startswith(f"{names[0]}_") and not inner.endswith("_loss"):
+        # The longest name that fits, since those of outputs may begin alike.
+        output = max((known for known in names if inner.startswith(f"{known}_")), key=len, default=None)
+        if output == names[0] and not inner.endswith("_loss"):
             inner = inner.removeprefix(f"{names[0]}_")
         named[prefix + inner] = value
     return named
