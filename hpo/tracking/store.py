@@ -35,6 +35,8 @@ for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.ERROR)
     # For the whole process: filters that are set for a while would be undone by other threads.
     warnings.filterwarnings("ignore", module=_name)
+# It logs a database's errors with their tracebacks, and raises them: once is enough.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def open_store(uri: str, experiment: str, output_path: Path, create: bool = True) -> tuple[mlflow.MlflowClient, str]:
