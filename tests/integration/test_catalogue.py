@@ -101,4 +101,4 @@ def reduced(model: str, request: pytest.FixtureRequest) -> list[str]:
     if any(name in target for name in ("mnist", "imdb")):
         request.getfixturevalue("keras_home_with_data")
     fewer = ["dataset._target_=small.load", f"+dataset.inner={target}", f"+dataset.n_rows={N_ROWS}"]
-    return [*options, *fewer, *(["~dataset.fallback"] if "fallback" in dataset else [])]
+    return [*options, *fewer, *(["dataset.fallback=null"] if "fallback" in dataset else [])]
