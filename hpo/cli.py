@@ -140,7 +140,7 @@ def help_text() -> str:
     ]
     for group in (*configs.GROUPS, "strategy/pruner"):
         for i, (name, description) in enumerate(configs.options(group).items()):
-            lines.append(f"  {group if i == 0 else '':<16}{name:<29}{description}")
+            lines.append(f"  {group if i == 0 else '':<16}{name:<28}{description}")
     lines += [
         "",
         "every other key is overridden with KEY=VALUE; --cfg job shows them all with their values:",
