@@ -61,7 +61,7 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "a model that does not work": (["model=broken", "--config-dir=mine"], "model", "shape is wrong"),
     "a name that is taken": (["search_space=mnist_cnn", "--config-dir=taken"], "search_space=mnist_cnn", "rename"),
     "a metric that the model lacks": (
-        ["dataset=digits", "objective.metric=val_f1"],
+        ["dataset=digits", "objective.metric=val_r2"],
         "objective.metric",
         "val_accuracy",
     ),
@@ -221,7 +221,7 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "an estimator that is not there": (
         ["model=svm", "model.estimator=sklearn.svm.SVX"],
         "model.estimator",
-        "classifier",
+        "dotted name of a scikit-learn estimator",
     ),
     "an option that the estimator lacks": (["model=svm", "+model.depth=3"], "model.depth", "kernel"),
     "a scaler that is not there": (["model=svm", "model.scaler=log"], "model.scaler", "robust"),
