@@ -88,7 +88,7 @@ def commands(draw: st.DrawFn) -> list[str]:
     return [*valid, *draw(st.lists(MUTATIONS, min_size=1, max_size=3))]
 
 
-@pytest.mark.parametrize(("n_examples", "n_run"), [(100, 4), pytest.param(300, 10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("n_examples", "n_run"), [(60, 3), pytest.param(300, 10, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
 def test_a_mutated_command_is_a_study_that_runs_or_one_message(
     n_examples: int, n_run: int, hpo: Callable[..., int], workdir: Path, capfd: pytest.CaptureFixture[str]

@@ -16,8 +16,8 @@ from hpo.tracking import StudyRecord, TrialRecord
 from hpo.trial import State, StopReason
 
 STRATEGIES = list(configs.options("strategy"))
-# One a backend; the others train the network in the full tier.
-QUICK = ("grid", "halving_random", "hill_climbing", "hyperopt", "keras_hyperband", "optuna", "ray_tune")
+# Of folds, rungs, curves and processes that a library owns one each; the others train the network in the full tier.
+QUICK = ("grid", "keras_hyperband", "optuna", "ray_tune")
 FOREST = (
     "model=random_forest",
     "dataset=breast_cancer",
