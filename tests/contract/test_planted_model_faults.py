@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpo.datasets import breast_cancer
 from hpo.datasets.base import Array, DataSpec
+from hpo.datasets.embedded import breast_cancer
 from hpo.models.base import Control, FitLog, FittedModel, FoldData
 from hpo.models.sklearn_model import FittedSklearnModel, SklearnModel
 from hpo.space import SearchSpace
@@ -160,11 +160,11 @@ FAULTS = {
 @pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
 def test_a_fault_is_found(kind: type[Forest]) -> None:
     with pytest.raises(AssertionError, match=rf"(?m)^{FAULTS[kind]}: "):
-        check_model(kind(), breast_cancer.load())
+        check_model(kind(), breast_cancer())
 
 
 def test_without_a_fault_nothing_is_found_and_no_check_is_without_a_fault() -> None:
-    check_model(Forest(), breast_cancer.load())
+    check_model(Forest(), breast_cancer())
     assert {check.__name__.removeprefix("check_") for check in MODEL_CHECKS} == set(FAULTS.values())
 
 
@@ -180,7 +180,7 @@ def test_without_a_fault_nothing_is_found_and_no_check_is_without_a_fault() -> N
 )
 def test_a_space_that_does_not_fit_is_found(space: Mapping[str, Mapping[str, Any]], said: str) -> None:
     with pytest.raises(AssertionError, match=said):
-        check_model(Forest(), breast_cancer.load(), SearchSpace.from_config(space))
+        check_model(Forest(), breast_cancer(), SearchSpace.from_config(space))
 
 
 def test_what_a_model_raises_says_which_check_it_failed() -> None:
@@ -189,7 +189,7 @@ def test_what_a_model_raises_says_which_check_it_failed() -> None:
             raise ValueError("no such weights")
 
     with pytest.raises(ValueError, match="no such weights") as caught:
-        check_model(Raises(), breast_cancer.load())
+        check_model(Raises(), breast_cancer())
     assert caught.value.__notes__ == ["while checking of Raises: weights_bring_the_model_back"]
 
 
