@@ -77,8 +77,8 @@ class RefitTask:
 
     Args:
         n_epochs: epochs to train.
-        share: ``n_epochs`` over the study's own.
         weights_path: where to save the weights, without the model's own ending.
+        share: ``n_epochs`` over the study's own.
     """
 
     params: Params

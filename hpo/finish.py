@@ -194,6 +194,8 @@ class Finish:
         try:
             for path in answers.write(self._study.evaluator.answers(fitted), self._tracker.folder / "test"):
                 self._tracker.log_file(STUDY, path, "test")
+        except StudyFailed:
+            raise
         except Exception as error:  # a picture is not worth a study
             self._add_problem(f"what the best model answers: {type(error).__name__}: {error}")
 

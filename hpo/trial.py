@@ -67,7 +67,7 @@ class Decision(StrEnum):
 
 
 _HIGHER_IS_BETTER = ("accuracy", "acc", "auc", "precision", "recall", "f1", "f1_score", "r2", "r2_score", "top_k")
-_LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "mape", "msle", "crossentropy", "log_loss", "deviance")
+_LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "mape", "msle", "crossentropy", "log_loss")
 
 
 def metric_direction(metric: str) -> str | None:
@@ -467,8 +467,8 @@ class FitPlan:
     Args:
         max_epochs: the most epochs.
         seed: of everything random in it.
-        share: ``max_epochs`` over the study's own, for models that spend their budget on something else than epochs.
-        extra: metrics of :mod:`hpo.metrics` that are reported of the watched rows besides the model's own.
+        share: ``max_epochs`` over the study's own, for a budget that is no epochs and for a schedule over all of them.
+        extra: metrics of :mod:`hpo.metrics` of the watched rows that are reported besides the model's own.
     """
 
     max_epochs: int

@@ -42,11 +42,8 @@ CLASSES = (
 _IMAGES_OFFSET, _LABELS_OFFSET = 16, 8
 
 
-def load(fallback: str | None = None) -> Dataset:
+def load() -> Dataset:
     """60,000 training and 10,000 test images of shape (28, 28, 1), pixels 0 to 255, labels 0 to 9.
-
-    Args:
-        fallback: the dataset that ``hpo.cli`` takes when this one cannot be had; not used here.
 
     Raises:
         DatasetError: for a file in the cache that is not of Fashion-MNIST.

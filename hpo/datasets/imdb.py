@@ -5,31 +5,19 @@ Maas et al. 2011, *Learning Word Vectors for Sentiment Analysis*.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import urllib.request
-from pathlib import Path
-
 import numpy as np
 
-from hpo.datasets.base import Array, Dataset, DatasetUnavailable
+from hpo.datasets.base import Dataset
+from hpo.datasets.keras_cache import CachedFile, fetched
 from hpo.datasets.texts import padded
 from hpo.errors import DatasetError
 
-URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/imdb.npz"
-# The hash that keras.datasets.imdb checks a download against.
-SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
-CONNECT_SECONDS = 15.0
+# With the hash that keras.datasets.imdb checks a download against.
+FILE = CachedFile("imdb.npz", "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f")
 # Keras's word numbers: 0 is padding, 1 the start of a text, 2 a word that is too rare, 4 the most frequent word.
 START, UNKNOWN, INDEX_FROM = 1, 2, 3
 # Of the order of the rows, as in Keras; the file has one class after the other.
 ORDER_SEED = 113
-
-
-def cache_path() -> Path:
-    """Where Keras keeps the file: ``$KERAS_HOME/datasets/imdb.npz``, by default below ``~/.keras``."""
-    home = os.environ.get("KERAS_HOME") or str(Path.home() / ".keras")
-    return Path(home).expanduser() / "datasets" / "imdb.npz"
 
 
 def load(n_words: int | None = 10_000, length: int = 256, keep: str = "last") -> Dataset:
@@ -51,10 +39,10 @@ def load(n_words: int | None = 10_000, length: int = 256, keep: str = "last") ->
         expected = f"a whole number above {INDEX_FROM + 1}, or null for all words"
         raise DatasetError("dataset.n_words", n_words, expected, "dataset.n_words=10000")
     padded([], length, keep)  # refuses what it cannot use before the file is read
-    path = cache_path()
-    if not path.exists():
-        _download(path)
-    arrays = _read(path)
+    (path,) = fetched("imdb", [FILE], "dataset=text_csv, which reads texts of your own")
+    # Rows of unequal length are pickled, which is safe in this file only because its hash was checked.
+    with np.load(path, allow_pickle=True) as file:
+        arrays = dict(file)
     order = np.random.RandomState(ORDER_SEED)
     parts = {}
     for part in ("train", "test"):
@@ -77,42 +65,3 @@ def load(n_words: int | None = 10_000, length: int = 256, keep: str = "last") ->
         n_words=int(max(x.max(), x_test.max())) + 1 if n_words is None else n_words,
         class_names=("negative", "positive"),
     )
-
-
-def _read(path: Path) -> dict[str, Array]:
-    # Not by Keras: it would replace a corrupt file, and does not look into a cache that it cannot write to.
-    try:
-        found = _sha256(path)
-    except OSError as error:
-        raise DatasetError("dataset=imdb", path, "a file that can be read", f"mend it: {error}") from error
-    if found != SHA256:
-        expected = f"the file of Keras, SHA-256 {SHA256[:12]}…"
-        fix = f"delete {path}, and connect to the network or put {URL} there"
-        raise DatasetError("dataset=imdb", f"{path} with SHA-256 {found[:12]}…", expected, fix)
-    # Rows of unequal length are pickled, which is safe in this file only because its hash was checked.
-    with np.load(path, allow_pickle=True) as arrays:
-        return dict(arrays)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _download(path: Path) -> None:
-    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-    ways = f"connect to the network once, or put {URL} into {path} (KERAS_HOME moves that folder)"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(URL, timeout=CONNECT_SECONDS) as answer, partial.open("wb") as file:
-            while block := answer.read(1 << 20):
-                file.write(block)
-        if _sha256(partial) != SHA256:
-            expected = f"the file of Keras, SHA-256 {SHA256[:12]}…"
-            raise DatasetError("dataset=imdb", f"a download that is not IMDB, from {URL}", expected, ways)
-        partial.replace(path)
-    except OSError as error:  # urllib's errors are
-        problem = f"not in Keras's cache, and the download failed ({getattr(error, 'reason', error)})"
-        raise DatasetUnavailable("dataset=imdb", problem, "IMDB in one of them", ways) from error
-    finally:
-        partial.unlink(missing_ok=True)

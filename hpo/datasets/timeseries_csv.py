@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,17 +90,12 @@ def load(
 def naive_errors(
     path: str,
     target: str,
-    features: Sequence[str] | None = None,
-    time: str | None = None,
     *,
     season: int | None = None,
-    time_format: str | None = None,
     window: int = 24,
     horizon: int = 1,
     test_fraction: float = 0.2,
-    fill: str | None = None,
-    separator: str = ",",
-    encoding: str = "utf-8",
+    **options: Any,
 ) -> dict[str, dict[str, float]]:
     """``mae`` and ``rmse`` on the test split of forecasts that learn nothing, to hold a model's against.
 
@@ -107,12 +103,13 @@ def naive_errors(
     number of seasons before the target (Hyndman and Athanasopoulos, *Forecasting*, 5.2).
 
     Args:
-        season: steps of a season; None leaves the seasonal forecast out. The other arguments are those of :func:`load`.
+        season: steps of a season; None leaves the seasonal forecast out.
+        options: these and the others are the arguments of :func:`load`.
 
     Raises:
         DatasetError: as :func:`load`, and for a season that is longer than what comes before the test split.
     """
-    values = _series(path, target, features, time, time_format, fill, separator, encoding).target
+    values = _series(path, target, **options).target
     _, test = _rows(len(values), window, horizon, test_fraction)
     seen = test + window - 1
     forecasts = {"last_value": values[seen]}
@@ -151,12 +148,12 @@ def _rows(n_steps: int, window: int, horizon: int, test_fraction: float) -> tupl
 def _series(
     path: str,
     target: str,
-    features: Sequence[str] | None,
-    time: str | None,
-    time_format: str | None,
-    fill: str | None,
-    separator: str,
-    encoding: str,
+    features: Sequence[str] | None = None,
+    time: str | None = None,
+    time_format: str | None = None,
+    fill: str | None = None,
+    separator: str = ",",
+    encoding: str = "utf-8",
 ) -> _Series:
     if fill is not None and fill not in FILLS:
         raise DatasetError("dataset.fill", fill, f"{', '.join(FILLS)} or null", "dataset.fill=previous")

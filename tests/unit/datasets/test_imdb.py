@@ -24,13 +24,13 @@ def test_reviews_are_those_of_keras(keras_home_with_data: Path) -> None:
 def test_without_cache_and_network_it_says_what_to_do() -> None:
     with pytest.raises(DatasetUnavailable) as caught:
         imdb.load()
-    for way in (str(imdb.cache_path()), imdb.URL):
+    for way in (str(imdb.FILE.path), imdb.FILE.url):
         assert way in caught.value.fix
-    assert list(imdb.cache_path().parent.iterdir()) == []
+    assert not imdb.FILE.path.exists()
 
 
 def test_a_corrupt_file_is_refused_unread_and_left_alone() -> None:
-    path = imdb.cache_path()
+    path = imdb.FILE.path
     path.parent.mkdir(parents=True)
     # It would be unpickled, were it read before its hash is checked.
     np.savez(path, x_train=np.array([[1], [1, 2]], dtype=object))
