@@ -26,9 +26,10 @@ from hpo.datasets.base import Dataset
 from hpo.errors import ConfigError, InputError
 from hpo.evaluation import Evaluator, check_space_fits
 from hpo.executors.base import Executor
+from hpo.extras import install_command
 from hpo.models.base import Model
 from hpo.resampling import Resampling
-from hpo.strategies.base import Search, Strategy, StrategyTags, install_command
+from hpo.strategies.base import Search, Strategy, StrategyTags
 from hpo.trial import derive_seed
 
 # What may change while a study goes on; everything else defines it. (The start-up trials follow from a limit.)

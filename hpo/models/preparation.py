@@ -15,6 +15,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, Sta
 
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
+from hpo.extras import install_command
 
 SCALERS = {"standard": StandardScaler, "min_max": MinMaxScaler, "robust": RobustScaler}
 IMPUTERS = ("mean", "median", "most_frequent")
@@ -62,7 +63,7 @@ class Preparation:
             expected = "a share of the columns, above 0 and at most 1, or null"
             raise ConfigError("model.select", self.select, expected, "model.select=0.5")
         if self.balance is not None:
-            _samplers()
+            _samplers(self.balance)
 
     def categorical_columns(self, spec: DataSpec) -> list[int]:
         """Columns whose numbers are those of categories also after the preparation."""
@@ -99,16 +100,16 @@ class Preparation:
         """Prepared training rows with as many of each class; in real targets there is nothing to balance."""
         if self.balance is None or y.dtype.kind == "f":
             return x, y
-        samplers = _samplers()
+        samplers = _samplers(self.balance)
         kind = samplers.SMOTE if self.balance == "smote" else samplers.RandomOverSampler
         more: tuple[Array, Array] = kind(random_state=seed).fit_resample(x, y)
         return more
 
 
-def _samplers() -> Any:
+def _samplers(balance: str) -> Any:
     try:
         return importlib.import_module("imblearn.over_sampling")
     except ModuleNotFoundError as error:
-        expected = "null, or the library imbalanced-learn, which is not installed"
-        fix = "pip install -c constraints.txt -e '.[imbalanced]'"
-        raise ConfigError("model.balance", "smote", expected, fix) from error
+        expected = "null, or the library imblearn, which is not installed"
+        fix = install_command("imblearn") or "model.balance=null"
+        raise ConfigError("model.balance", balance, expected, fix) from error

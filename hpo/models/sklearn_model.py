@@ -30,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from hpo import metrics
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
+from hpo.extras import install_command
 from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
 from hpo.models.early_stopping import Watch
 from hpo.models.preparation import STEPS, Preparation
@@ -43,10 +44,8 @@ _SET_BY_US = {
     "verbosity": "the study's own lines",
     "n_jobs": "executor and threads_per_trial",
 }
-# Libraries that come as extras → the extra.
-_EXTRAS = {"xgboost": "boosting", "lightgbm": "boosting"}
-# What those libraries are told besides: to be quiet, to add in the same order every time, and (n_jobs) to use as many
-# threads as OpenMP may; LightGBM by itself takes all cores.
+# What libraries besides scikit-learn are told: to be quiet, to add in the same order every time, and (n_jobs) to use as
+# many threads as OpenMP may; LightGBM by itself takes all cores.
 _TOLD = {
     "lightgbm": {"verbose": -1, "deterministic": True, "force_row_wise": True, "n_jobs": 0},
     "xgboost": {"verbosity": 0},
@@ -108,13 +107,10 @@ class SklearnModel(Model):
         try:
             self._class = get_class(estimator)
         except Exception as error:  # importing may raise anything
-            package = getattr(error.__cause__ or error, "name", None) or ""
-            if isinstance(error.__cause__ or error, ModuleNotFoundError) or "No module named" in str(error):
-                package = package or str(estimator).partition(".")[0]
-                if package in _EXTRAS:
-                    expected = f"the library {package}, which is not installed"
-                    fix = f"pip install -c constraints.txt -e '.[{_EXTRAS[package]}]'"
-                    raise ConfigError("model.estimator", estimator, expected, fix) from error
+            package = str(estimator).partition(".")[0]
+            if not _can_be_imported(package) and (command := install_command(package)):
+                expected = f"the library {package}, which is not installed"
+                raise ConfigError("model.estimator", estimator, expected, command) from error
             expected = f"the dotted name of a scikit-learn estimator ({error})"
             fix = "model.estimator=sklearn.ensemble.RandomForestClassifier"
             raise ConfigError("model.estimator", estimator, expected, fix) from error
@@ -212,6 +208,14 @@ class SklearnModel(Model):
         unknown = skops.get_untrusted_types(file=path)
         pipeline = skops.load(path, trusted=[name for name in unknown if name.startswith(packages)])
         return FittedSklearnModel(pipeline.named_steps.get("prepare"), pipeline.named_steps["model"], spec)
+
+
+def _can_be_imported(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
 
 
 def _parameters(kind: type) -> dict[str, Any]:

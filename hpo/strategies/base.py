@@ -7,8 +7,6 @@ over folds or take trials from budget to budget ``evaluate.open`` a trial.
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -269,14 +267,3 @@ def option_error(key: str, value: Any, expected: str, fix: str) -> ConfigError:
 def startup_trials(n_trials: int | None) -> int:
     """How many random trials a model of the space begins with unless told: a quarter of all, at least 3, at most 10."""
     return 10 if n_trials is None else min(10, max(3, n_trials // 4))
-
-
-def install_command(module: str) -> str | None:
-    """The exact pip command that installs an optional backend, or None for anything else."""
-    wanted = module.partition(".")[0].lower()
-    for requirement in importlib.metadata.requires("hpo") or ():
-        named, _, condition = requirement.partition(";")
-        name = re.split(r"[\[<>=!~ ]", named)[0]
-        if "extra ==" in condition and name.lower() == wanted:
-            return f"pip install '{named.strip()}'"
-    return None

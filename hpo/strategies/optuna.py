@@ -24,8 +24,9 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from hpo.errors import ConfigError
+from hpo.extras import install_command
 from hpo.space import Categorical, Float, Int, Parameter
-from hpo.strategies.base import AskTellStrategy, Plan, Search, StrategyTags, install_command, startup_trials
+from hpo.strategies.base import AskTellStrategy, Plan, Search, StrategyTags, startup_trials
 from hpo.trial import Decision, Measurement, Params, ParamValue, Proposal, State, Trial, canonical, derive_seed
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -346,19 +346,22 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    ("strategy", "library", "command"),
+    ("override", "library", "command"),
     [
-        ("hyperopt", "hyperopt", "pip install 'hyperopt>=0.3'"),
-        ("ray_tune", "ray", "pip install 'ray[tune]>=2.50'"),
-        ("optuna_cmaes", "cmaes", "pip install 'cmaes>=0.12'"),
-        ("optuna_gp", "torch", "pip install 'torch>=2.9'"),
+        ("strategy=hyperopt", "hyperopt", "pip install 'hyperopt>=0.3'"),
+        ("strategy=ray_tune", "ray", "pip install 'ray[tune]>=2.50'"),
+        ("strategy=optuna_cmaes", "cmaes", "pip install 'cmaes>=0.12'"),
+        ("strategy=optuna_gp", "torch", "pip install 'torch>=2.9'"),
+        ("model=xgboost", "xgboost", "pip install 'xgboost"),
+        ("model=lightgbm_regressor", "lightgbm", "pip install 'lightgbm>=4.6'"),
+        ("+model.balance=smote", "imblearn", "pip install 'imbalanced-learn>=0.14'"),
     ],
 )
 def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs_it(
-    workdir: Path, strategy: str, library: str, command: str
+    workdir: Path, override: str, library: str, command: str
 ) -> None:
     (workdir / "without.py").write_text(WITHOUT)
-    arguments = [library, f"strategy={strategy}", "model=svm"]
+    arguments = [library, *([] if override.startswith("model=") else ["model=svm"]), override]
     done = subprocess.run([sys.executable, "without.py", *arguments], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

@@ -80,8 +80,6 @@ def by_the_model(step: dict[str, Any], scored: tuple[np.ndarray, np.ndarray]) ->
 
 @pytest.mark.parametrize("step", STEPS, ids=IDS)
 def test_scored_rows_leave_no_trace_in_what_is_fitted(step: dict[str, Any]) -> None:
-    if "balance" in step:
-        pytest.importorskip("imblearn", reason="imbalanced-learn is an extra")
     first = by_the_model(step, SCORED)
     assert np.array_equal(first, by_the_model(step, CHANGED))
     assert np.allclose(first, told(*TRAIN, step))
@@ -89,8 +87,6 @@ def test_scored_rows_leave_no_trace_in_what_is_fitted(step: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("step", STEPS, ids=IDS)
 def test_a_step_fitted_on_all_rows_would_be_caught(step: dict[str, Any]) -> None:
-    if "balance" in step:
-        pytest.importorskip("imblearn", reason="imbalanced-learn is an extra")
     leaky = [
         told(*(np.concatenate(pair) for pair in zip(TRAIN, rows, strict=True)), step) for rows in (SCORED, CHANGED)
     ]
@@ -137,7 +133,6 @@ def test_constant_columns_are_left_out_first_and_without_a_warning() -> None:
 
 
 def test_balancing_makes_classes_equal_and_leaves_real_targets() -> None:
-    pytest.importorskip("imblearn", reason="imbalanced-learn is an extra")
     x = np.nan_to_num(TRAIN[0])
     for kind in ("smote", "random"):
         more, labels = Preparation(balance=kind).balanced(x, TRAIN[1], 0)
