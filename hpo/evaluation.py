@@ -403,19 +403,20 @@ class Evaluator:
         """The model that was trained with ``params`` and saved to ``weights_path``."""
         return self.model.restore(params, self.spec, weights_path)
 
-    def test(self, fitted: FittedModel) -> TestScore:
-        """Score on the test split, by all metrics that are defined; for the winner of a finished study, once."""
-        data = self._dataset
-        found = fitted.evaluate(data.x_test, data.y_test, metrics.names(self.spec))
-        return TestScore({k: v for k, v in found.items() if math.isfinite(v)}, len(data.x_test))
+    def test(self, fitted: FittedModel) -> tuple[TestScore, Answers]:
+        """Score on the test split, by all metrics that are defined, and what it says there.
 
-    def answers(self, fitted: FittedModel) -> Answers:
-        """What the winner says of the test split, for people to look at; it chooses nothing."""
+        For the winner of a finished study, once; it chooses nothing.
+        """
         data = self._dataset
+        own = fitted.evaluate(data.x_test, data.y_test)
+        predicted, scores = fitted.answers(data.x_test)
+        missing = [name for name in metrics.names(self.spec) if name not in own]
+        found = own | metrics.measure(missing, data.y_test, predicted, self.spec, scores)
         names = data.class_names or tuple(str(label) for label in range(self.spec.n_classes))
-        images = data.x[:N_IMAGES] if len(self.spec.input_shape) == 3 else None
-        maps = None if images is None else fitted.feature_maps(images)
-        return Answers(data.y_test, fitted.answers(data.x_test)[0], names, maps)
+        maps = fitted.feature_maps(data.x[:N_IMAGES]) if len(self.spec.input_shape) == 3 else None
+        score = TestScore({k: v for k, v in found.items() if math.isfinite(v)}, len(data.x_test))
+        return score, Answers(data.y_test, predicted, names, maps)
 
     def example(self) -> Array:
         """Two training samples, for the logged model's signature."""

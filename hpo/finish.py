@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hpo.errors import StudyFailed, full_disk_ends_the_study, redact
-from hpo.evaluation import FoldTask, RefitTask, Task, TestScore
+from hpo.evaluation import Answers, FoldTask, RefitTask, Task, TestScore
 from hpo.fit import fits_of
 from hpo.models.base import FittedModel
 from hpo.result import End, Result
@@ -79,9 +79,10 @@ class Finish:
             return
         self._view.search_ended("testing and logging the best model" if is_finished else "logging the best model")
         if is_finished and known is None:  # by the winner of a finished study: before that there is none
-            self._result = replace(self._result, test=self._study.evaluator.test(fitted), n_tests=self._n_tests + 1)
+            score, said = self._study.evaluator.test(fitted)
+            self._result = replace(self._result, test=score, n_tests=self._n_tests + 1)
             self._record_test(best)
-            self._record_answers(fitted)
+            self._record_answers(said)
         self._log_model(best, fitted)
 
     @property
@@ -188,11 +189,11 @@ class Finish:
         scores = {f"test_{name}": value for name, value in test.metrics.items()}
         self._tracker.set_tags(STUDY, {**tags, "mlflow.note.content": description(self._result, best)}, scores)
 
-    def _record_answers(self, fitted: FittedModel) -> None:
+    def _record_answers(self, said: Answers) -> None:
         from hpo import answers  # matplotlib: slow to import, and only needed here
 
         try:
-            for path in answers.write(self._study.evaluator.answers(fitted), self._tracker.folder / "test"):
+            for path in answers.write(said, self._tracker.folder / "test"):
                 self._tracker.log_file(STUDY, path, "test")
         except StudyFailed:
             raise

@@ -130,6 +130,13 @@ def compiled(
     return model
 
 
+def finished(
+    inputs: Any, x: Any, data: DataSpec, optimizer: keras.optimizers.Optimizer, *, loss: str = "mse"
+) -> keras.Model:
+    """The compiled model from ``inputs`` by ``x`` to one :func:`output`."""
+    return compiled(keras.Model(inputs, output(x, data)), data, optimizer, loss=loss)
+
+
 def table(data: DataSpec, x: Any, columns: Sequence[int] | None = None) -> Any:
     """The columns of a table as a network wants them, from ``x`` of shape ``(batch, n_columns)``.
 
@@ -216,3 +223,25 @@ def augmentation(
         (flip, lambda: layers.RandomFlip("horizontal")),
     ]
     return [make() for is_wanted, make in steps if is_wanted]
+
+
+def require_rows(data: DataSpec) -> None:
+    """Refuse samples that are not rows of a table.
+
+    Raises:
+        ConfigError: naming their shape.
+    """
+    if len(data.input_shape) != 1 or data.n_words:
+        found = "texts" if data.n_words else f"samples of shape {data.input_shape}"
+        raise ConfigError("dataset", found, "rows of a table, which the model is for", "dataset=breast_cancer")
+
+
+def require_images(data: DataSpec) -> None:
+    """Refuse samples that are not images with classes.
+
+    Raises:
+        ConfigError: naming their shape.
+    """
+    if len(data.input_shape) != 3 or data.is_regression:
+        found = "real targets" if data.is_regression else f"samples of shape {data.input_shape}"
+        raise ConfigError("dataset", found, "images with classes, which the model is for", "dataset=digits")

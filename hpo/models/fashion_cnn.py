@@ -7,7 +7,6 @@ from keras import layers
 
 from hpo.datasets.base import DataSpec
 from hpo.models import blocks
-from hpo.models.mlp import require_images
 
 N_BLOCKS = 3
 
@@ -50,7 +49,7 @@ def build_model(
     Raises:
         ConfigError: for samples that are no images, or real targets.
     """
-    require_images(data)
+    blocks.require_images(data)
     inputs = keras.Input(data.input_shape, dtype="uint8")
     x = layers.Rescaling(1 / 255)(inputs)
     x = blocks.augmented(x, shift=shift, rotation=rotation, zoom=zoom, flip=flip)
@@ -78,6 +77,5 @@ def build_model(
         batch_norm=batch_norm,
         dropout=dropout,
     )
-    model = keras.Model(inputs, blocks.output(x, data))
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.compiled(model, data, how)
+    return blocks.finished(inputs, x, data, how)

@@ -44,11 +44,10 @@ def classify_table(
     if data.is_regression:
         expected = "data with classes, since the model classifies"
         raise ConfigError("dataset", "real targets", expected, "model=mlp_regressor, or another dataset")
-    require_rows(data)
+    blocks.require_rows(data)
     inputs = keras.Input(data.input_shape)
-    x = blocks.table(data, inputs)
     x = _hidden(
-        x,
+        blocks.table(data, inputs),
         [units] * n_layers,
         activation=activation,
         kernel_initializer=kernel_initializer,
@@ -57,9 +56,8 @@ def classify_table(
         batch_norm=batch_norm,
         dropout=dropout,
     )
-    model = keras.Model(inputs, blocks.output(x, data))
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.compiled(model, data, how)
+    return blocks.finished(inputs, x, data, how)
 
 
 def regress_table(
@@ -96,11 +94,10 @@ def regress_table(
     if not data.is_regression:
         expected = "data with a real target, since the model regresses"
         raise ConfigError("dataset", f"{data.n_classes} classes", expected, "model=binary_mlp, or another dataset")
-    require_rows(data)
+    blocks.require_rows(data)
     inputs = keras.Input(data.input_shape)
-    x = blocks.table(data, inputs)
     x = _hidden(
-        x,
+        blocks.table(data, inputs),
         [units] * n_layers,
         activation=activation,
         kernel_initializer=kernel_initializer,
@@ -109,9 +106,8 @@ def regress_table(
         batch_norm=batch_norm,
         dropout=dropout,
     )
-    model = keras.Model(inputs, blocks.output(x, data))
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.compiled(model, data, how, loss=loss)
+    return blocks.finished(inputs, x, data, how, loss=loss)
 
 
 def classify_images(
@@ -151,7 +147,7 @@ def classify_images(
     Raises:
         ConfigError: for samples that are no images, or real targets.
     """
-    require_images(data)
+    blocks.require_images(data)
     inputs = keras.Input(data.input_shape, dtype="uint8")
     x = layers.Rescaling(1 / 255)(inputs)
     x = blocks.augmented(x, shift=shift, rotation=rotation, zoom=zoom, flip=flip)
@@ -166,34 +162,11 @@ def classify_images(
         batch_norm=batch_norm,
         dropout=dropout,
     )
-    model = keras.Model(inputs, blocks.output(x, data))
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.compiled(model, data, how)
+    return blocks.finished(inputs, x, data, how)
 
 
 def _hidden(x: Any, sizes: list[int], **options: Any) -> Any:
     for units in sizes:
         x = blocks.dense(x, units, **options)
     return x
-
-
-def require_rows(data: DataSpec) -> None:
-    """Refuse samples that are not rows of a table.
-
-    Raises:
-        ConfigError: naming their shape.
-    """
-    if len(data.input_shape) != 1 or data.n_words:
-        found = "texts" if data.n_words else f"samples of shape {data.input_shape}"
-        raise ConfigError("dataset", found, "rows of a table, which the model is for", "dataset=breast_cancer")
-
-
-def require_images(data: DataSpec) -> None:
-    """Refuse samples that are not images with classes.
-
-    Raises:
-        ConfigError: naming their shape.
-    """
-    if len(data.input_shape) != 3 or data.is_regression:
-        found = "real targets" if data.is_regression else f"samples of shape {data.input_shape}"
-        raise ConfigError("dataset", found, "images with classes, which the model is for", "dataset=digits")

@@ -39,7 +39,11 @@ def build_model(
         batch_norm: whether what a layer sums up is normalised over the batch before it is activated.
         shift, rotation, zoom: augmentation, see :func:`hpo.models.blocks.augmented`.
         optimizer: one of :data:`hpo.models.blocks.OPTIMIZERS`; see there also for what follows it.
+
+    Raises:
+        ConfigError: for samples that are no images, or real targets.
     """
+    blocks.require_images(data)
 
     def activated(kind: type[layers.Layer], *size: int) -> list[layers.Layer]:
         options = {"kernel_initializer": kernel_initializer, "kernel_regularizer": blocks.penalty(l1, l2)}

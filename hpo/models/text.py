@@ -81,9 +81,8 @@ def text_bow_mlp(
             batch_norm=batch_norm,
             dropout=dropout,
         )
-    model = keras.Model(inputs, blocks.output(x, data))
-    chosen = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.compiled(model, data, chosen)
+    how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
+    return blocks.finished(inputs, x, data, how)
 
 
 def distinct(ranks: Any) -> tuple[Any, Any]:
@@ -150,6 +149,5 @@ def text_rnn(
     x = (layers.Bidirectional(recurrent) if bidirectional else recurrent)(x)
     if dropout:
         x = layers.Dropout(dropout)(x)
-    model = keras.Model(inputs, blocks.output(x, data))
-    chosen = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.compiled(model, data, chosen)
+    how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
+    return blocks.finished(inputs, x, data, how)

@@ -11,7 +11,6 @@ from keras import layers
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
 from hpo.models import blocks
-from hpo.models.mlp import require_rows
 
 
 def build_model(
@@ -55,7 +54,7 @@ def build_model(
     Raises:
         ConfigError: for samples that are no rows, and values that cannot be.
     """
-    require_rows(data)
+    blocks.require_rows(data)
     groups = _groups(data, first_columns)
     if not 0 <= aux_weight < 1:
         raise ConfigError("model.aux_weight", aux_weight, "a share of at least 0 and below 1", "model.aux_weight=0.2")

@@ -119,6 +119,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int | None, str], set[in
     monkeypatch.setattr(Evaluator, "_evaluate_fold", within)
     spy(keras.Model, "fit", "fit")
     spy(keras.Model, "evaluate", "evaluate")
+    spy(keras.Model, "predict", "evaluate")
     spy(StandardScaler, "fit", "fit")
     spy(StandardScaler, "transform", "transform")
     return rows
