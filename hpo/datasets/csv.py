@@ -18,6 +18,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from hpo.datasets.base import Array, Column, Dataset
 from hpo.datasets.columns import categories_in, days_in, key_of, label_of, numbers_in, override, texts_of
+from hpo.datasets.delimited import separator_of
 from hpo.errors import DatasetError
 
 TASKS = ("classification", "regression")
@@ -165,7 +166,7 @@ def _read(path: str, separator: str, encoding: str, missing: Sequence[Any] | Non
         if ending[0] in _PARQUET:
             table = _parquet(file, entries)
         else:
-            table = _text(file, {"tab": "\t", "\\t": "\t"}.get(separator, separator), encoding, entries, names)
+            table = _text(file, separator_of(separator), encoding, entries, names)
     except OSError as error:
         raise DatasetError("dataset.path", given, "a file that can be read", f"mend it: {error}") from error
     table.columns = pd.Index([str(name).strip() for name in table.columns])
@@ -184,8 +185,6 @@ def _neighbours(file: Path) -> list[str]:
 
 def _text(file: Path, separator: str, encoding: str, missing: list[str], names: Any) -> pd.DataFrame:
     """All entries as text: what is a number is decided where it can be named."""
-    if not isinstance(separator, str) or len(separator) != 1:
-        raise DatasetError("dataset.separator", separator, "one character, or tab", "dataset.separator=';'")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of lines that are longer than the first one

@@ -10,6 +10,18 @@ import pandas as pd
 from hpo.errors import DatasetError
 
 
+def separator_of(given: str) -> str:
+    """The character between values.
+
+    Raises:
+        DatasetError: for anything but one character, ``tab`` or ``\\t``.
+    """
+    mark = {"tab": "\t", r"\t": "\t"}.get(given, given)
+    if not isinstance(mark, str) or len(mark) != 1:
+        raise DatasetError("dataset.separator", given, "a single character, or tab", "dataset.separator=';'")
+    return mark
+
+
 def read(
     key: str, path: str, separator: str, encoding: str, quoted: bool, columns: Iterable[tuple[str, str]]
 ) -> pd.DataFrame:
@@ -17,18 +29,14 @@ def read(
 
     Args:
         key: option of the dataset that names the file.
-        separator: a single character; a tab may be written ``\\t``.
+        separator: a single character; a tab may be written ``tab`` or ``\\t``.
         quoted: whether ``"`` encloses values.
         columns: options of the dataset, each with the column that it names.
 
     Raises:
         DatasetError: for a file that cannot be read or lacks one of the columns.
     """
-    mark = "\t" if separator == r"\t" else separator
-    if len(mark) != 1:
-        raise DatasetError(
-            "dataset.separator", repr(separator), "a single character, or \\t", "'dataset.separator=\",\"'"
-        )
+    mark = separator_of(separator)
     try:
         table = pd.read_csv(
             path,

@@ -1,19 +1,12 @@
 """The public contract suites: what every strategy and every model keeps to, as checks that anyone can run on their own.
 
-See :mod:`hpo.testing.strategies` and :mod:`hpo.testing.models`.
+See :mod:`hpo.testing.strategies`, whose checks run :mod:`hpo.testing.searches`, and :mod:`hpo.testing.models`.
 """
 
 from hpo.testing.models import MODEL_CHECKS, Subject, check_model, parts_of
+from hpo.testing.searches import MAX_EPOCHS, N_FOLDS, SPACES, Curve, Evaluation, MakeStrategy, Score, bowl, run
 from hpo.testing.strategies import (
-    MAX_EPOCHS,
-    N_FOLDS,
-    SPACES,
     Check,
-    Curve,
-    Evaluation,
-    MakeStrategy,
-    Score,
-    bowl,
     check_a_logarithmic_scale_is_searched_as_one,
     check_a_search_goes_on_after_trials_that_fail,
     check_a_stopped_search_goes_on_and_repeats_nothing,
@@ -35,7 +28,6 @@ from hpo.testing.strategies import (
     check_the_grid_is_visited_whole_and_nothing_twice,
     check_the_prior_is_the_space_s_own,
     prior_p_value,
-    run,
     strategy_checks,
 )
 

@@ -3,11 +3,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import real_data
 
 from hpo.datasets import text_csv
 from hpo.errors import DatasetError
 
-NSMC = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "nsmc"
 ROWS = [(f"good film number {n}", "yes") for n in range(20)] + [(f"bad plot {n}", "no") for n in range(10)]
 
 
@@ -131,9 +131,8 @@ def test_a_class_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
     assert caught.value.key == "dataset.test_path"
 
 
-@pytest.mark.skipif(not NSMC.exists(), reason="the Korean reviews are not beside the checkout")
 def test_korean_reviews(tmp_path: Path) -> None:
-    lines = (NSMC / "ratings_train.txt").read_text(encoding="utf-8").splitlines()
+    lines = real_data("data/nsmc/ratings_train.txt").read_text(encoding="utf-8").splitlines()
     few = [*lines[:3001], *(line for line in lines if "\t\t" in line)]
     path = tmp_path / "few.txt"
     path.write_text("\n".join(few) + "\n", encoding="utf-8")

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import real_data
 
 from hpo.datasets import timeseries_csv
 from hpo.datasets.timeseries_csv import load, naive_errors
 from hpo.errors import DatasetError
 from hpo.resampling import Holdout, TimeSeriesResampling
 
-SERIES = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "timeseries"
 N_STEPS = 60
 
 
@@ -132,9 +132,8 @@ def test_naive_forecasts_use_only_what_a_window_has_seen(tmp_path: Path) -> None
         naive_errors(path, "sales", season=59)
 
 
-@pytest.mark.skipif(not SERIES.exists(), reason="the time series are not beside the checkout")
 def test_daily_temperatures() -> None:
-    path = str(SERIES / "daily-min-temperatures.csv")
+    path = str(real_data("data/timeseries/daily-min-temperatures.csv"))
     data = load(path, "Temp", time="Date")
     assert (len(data.y), len(data.y_test), timeseries_csv.load(path, "Temp").digest) == (2901, 725, data.digest)
     errors = naive_errors(path, "Temp", time="Date", season=365)
