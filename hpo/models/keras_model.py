@@ -291,7 +291,10 @@ class FittedKerasModel(FittedModel):
 
     @property
     def native(self) -> keras.Model:
-        return self._model
+        outputs = self._model.outputs
+        # Outputs besides the first one are a help in training, and not what the model answers.
+        is_single = not isinstance(outputs, list) or len(outputs) == 1
+        return self._model if is_single else keras.Model(self._model.inputs, outputs[0])
 
 
 def named_by_first_output(model: keras.Model, logs: Mapping[str, float]) -> dict[str, float]:

@@ -1,6 +1,9 @@
 """What every model in ``conf/model`` keeps to."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from hpo.datasets.base import Dataset
 from hpo.models.base import FitLog, FoldData, Model
 from hpo.study import build_dataset, build_model
 from hpo.testing import check_model
+from hpo.tracking import save_model
 from hpo.trial import Decision, EarlyStopping, FitPlan, State
 
 from .test_configs import compose
@@ -42,6 +46,7 @@ NATURAL: dict[str, Callable[[], Dataset]] = {
     "text_bow_mlp": reviews,
     "text_rnn": reviews,
     "sequence_regressor": series,
+    "keras_tuner": digits.load,
 }
 NATURAL |= {name: lambda: build_dataset(compose("dataset=breast_cancer")) for name in ("binary_mlp", "two_input_mlp")}
 
@@ -72,13 +77,9 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-# Of models that bring nothing to train by themselves: what they are given.
-GIVEN = {"keras_tuner": ["model.hypermodel=hypermodels.build_model", "dataset=diabetes"]}
-
-
 @pytest.fixture
 def config(name: str) -> dict[str, Any]:
-    return compose(f"model={name}", *GIVEN.get(name, ()))
+    return compose(f"model={name}")
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_the_winner_is_refitted_without_anything_to_watch(name: str, model: Mode
     assert not any(name.startswith("val_") for name in log.history)
     quality = "r2" if data.is_regression else "accuracy"
     # Two epochs on 350 rows are not enough for a network to beat the mean of a real target.
-    least = -1.0 if name in ("mlp_regressor", "keras_tuner") else 0.0 if data.is_regression else 0.5
+    least = -1.0 if name == "mlp_regressor" else 0.0 if data.is_regression else 0.5
     assert fitted.evaluate(data.x_test, data.y_test, [quality])[quality] > least
 
 
@@ -126,3 +127,29 @@ def test_unequal_seeds_train_unequally(model: Model, data: Dataset) -> None:
     draws = "max_bins" not in model.tunables and getattr(model, "_takes_seed", True)
     if draws:
         assert unequal.history != log.history or not np.array_equal(predicted, other)
+
+
+# In another process, in which hpo cannot be imported.
+LOAD = """
+import sys
+
+import numpy as np
+
+sys.modules["hpo"] = None
+import mlflow.keras
+
+model = mlflow.keras.load_model(sys.argv[1] + "/model")
+np.save(sys.argv[1] + "/found.npy", model.predict(np.load(sys.argv[1] + "/x.npy"), batch_size=512, verbose=0))
+"""
+
+
+def test_a_logged_network_loads_without_hpo(model: Model, data: Dataset, tmp_path: Path) -> None:
+    if model.flavor != "keras":
+        return  # skops loads what it knows, which no class of ours is
+    _, predicted, fitted = fit(model, data, 0)
+    native = fitted.native  # type: ignore[attr-defined]
+    save_model("keras", native, data.x[:2], native.predict(data.x[:2], verbose=0), tmp_path / "model")
+    np.save(tmp_path / "x.npy", data.x_test[:200])
+    subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], check=True, capture_output=True)
+    # Another process may add in another order.
+    assert np.allclose(np.load(tmp_path / "found.npy"), predicted, rtol=1e-5, atol=1e-6)
