@@ -7,7 +7,6 @@ import pytest
 from benchmarks import faults
 
 pytestmark = pytest.mark.xdist_group("faults")  # which share the studies left alone
-STRATEGIES = ("optuna", "grid", "keras_random")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def check(
     assert audit.total == 0, audit.remarks
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["optuna", "keras_random", pytest.param("grid", marks=pytest.mark.slow)])
 def test_a_driver_that_is_killed_twice_loses_and_repeats_nothing(
     strategy: str, prepared_store: Path, left_alone: dict[str, faults.Reference], tmp_path: Path
 ) -> None:

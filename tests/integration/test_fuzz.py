@@ -88,7 +88,7 @@ def commands(draw: st.DrawFn) -> list[str]:
     return [*valid, *draw(st.lists(MUTATIONS, min_size=1, max_size=3))]
 
 
-@pytest.mark.parametrize(("n_examples", "n_run"), [(60, 3), pytest.param(300, 10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("n_examples", "n_run"), [(40, 2), pytest.param(300, 10, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
 def test_a_mutated_command_is_a_study_that_runs_or_one_message(
     n_examples: int, n_run: int, hpo: Callable[..., int], workdir: Path, capfd: pytest.CaptureFixture[str]
@@ -106,6 +106,7 @@ def test_a_mutated_command_is_a_study_that_runs_or_one_message(
     @given(commands())
     def check(command: list[str]) -> None:
         capfd.readouterr()
+        before = set(workdir.iterdir())
         code = hpo("plan", *command)
         out, err = capfd.readouterr()
         assert code in (0, 2), f"{command}\n{err}"
@@ -117,7 +118,9 @@ def test_a_mutated_command_is_a_study_that_runs_or_one_message(
             assert "  fix:      " in err, f"{command}\n{err}"
         else:
             valid.append(command)
-        assert [path.name for path in workdir.iterdir()] == ["hpo_runs"], command
+        # Hydra makes the folder that is asked for.
+        if not any("hydra.run.dir=" in override for override in command):
+            assert {path.name for path in {*workdir.iterdir()} - before} <= {"hpo_runs"}, command
         assert [path.name for path in (workdir / "hpo_runs").iterdir()] == ["mlflow.db"], command
 
     check()
@@ -126,7 +129,7 @@ def test_a_mutated_command_is_a_study_that_runs_or_one_message(
     ends = []
     for number, command in enumerate(chosen):
         own = [part for part in command if not part.startswith(("study=", "executor", "tracking."))]
-        short = ("limits.n_trials=4", "limits.timeout_seconds=60", f"study=fuzz-{number}")
+        short = ("limits.n_trials=4", "limits.timeout_seconds=30", f"study=fuzz-{number}")
         capfd.readouterr()
         code = hpo(*own, *short)
         out, err = capfd.readouterr()

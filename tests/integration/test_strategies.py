@@ -17,7 +17,7 @@ from hpo.trial import State, StopReason
 
 STRATEGIES = list(configs.options("strategy"))
 # Of folds, rungs, curves and processes that a library owns one each; the others train the network in the full tier.
-QUICK = ("grid", "keras_hyperband", "optuna", "ray_tune")
+QUICK = ("keras_hyperband", "optuna", "ray_tune")
 FOREST = (
     "model=random_forest",
     "dataset=breast_cancer",

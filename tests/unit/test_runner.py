@@ -49,7 +49,8 @@ def test_a_study_ends_when_the_space_is_exhausted(run: Callable[..., Any]) -> No
     assert result.best is not None
     assert (result.best.number, [t.number for t in result.top]) == (1, [1, 2, 0])
     assert result.test is not None
-    assert result.test.metrics == {"loss": 0.0}
+    assert result.test.metrics["loss"] == 0.0
+    assert {"loss", "f1", "precision", "recall", "roc_auc"} == set(result.test.metrics)
     parent = study_run(runs)
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["n_complete"] == 3
