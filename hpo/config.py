@@ -401,6 +401,14 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
         expected = "a parameter in a search space file; the command line changes and removes, but adds none"
         fix = "put it into search_space/my_space.yaml in a folder, then --config-dir FOLDER search_space=my_space"
         return ConfigError(f"search_space.{key.removeprefix('search_space.')}", value, expected, fix)
+    if removed := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
+        name = removed.group(1)
+        return ConfigError(name, "taken away", "a key that has a value to be taken away", f"leave '~{name}' out")
+    if added := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
+        name = added.group(1)
+        override = next((o for o in overrides if o.lstrip("+").partition("=")[0] == name), f"+{name}=value")
+        value = override.partition("=")[2]
+        return ConfigError(name, value, "no + in front, since the key is there already", f"{name}={value}")
     said = next((e for e in chain if isinstance(e, OmegaConfBaseException)), error)
     reason = (str(said) or repr(said)).splitlines()[0]
     match = re.match(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", reason)

@@ -25,6 +25,8 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "misspelt option of the pruner": (["+strategy.pruner.warmup=1"], "strategy.pruner.warmup", "MedianPruner"),
     "misspelt option of the model": (["+model.units=3"], "model.units", "dense_units"),
     "misspelt option of the dataset": (["dataset=digits", "+dataset.size=3"], "dataset.size", "digits"),
+    "a key taken away that is null": (["~dataset.fallback", "dataset=digits"], "dataset.fallback", "to be taken away"),
+    "a key added that is there": (["+seed=3"], "seed", "seed=3"),
     "text for a number": (["limits.n_trials=many"], "limits.n_trials", "whole number"),
     "a fraction of a trial": (["limits.n_trials=2.5"], "limits.n_trials", "whole number"),
     "a number for a switch": (["early_stopping.restore_best_weights=maybe"], "early_stopping.restore", "true or false"),
