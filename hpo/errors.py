@@ -8,11 +8,12 @@
         │   ├── ConfigError     an override, a YAML file or a combination of settings
         │   ├── DatasetError    data that is missing, corrupt or not what the study needs
         │   └── TrackingError   a store or folder that cannot be written to or read from
+        ├── SuggestionRefused   what an objective asks for while it runs cannot be given; its trial fails
         └── StudyFailed         a running study cannot go on; what was recorded stays; exit code 1
     BaseException
     └── SearchStopped           ends a search from inside a library; never a failure
 
-A failing *trial* raises none of these: it becomes a trial in state FAIL, and the search goes on.
+A failing *trial* raises none of the others: it becomes a trial in state FAIL, and the search goes on.
 """
 
 from __future__ import annotations
@@ -94,6 +95,10 @@ class DatasetError(InputError):
 
 class TrackingError(InputError):
     """A tracking store or folder cannot be reached, written to or read from."""
+
+
+class SuggestionRefused(HpoError, ValueError):
+    """A parameter that an objective asks for does not fit what was asked for before."""
 
 
 class StudyFailed(HpoError):

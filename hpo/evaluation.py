@@ -19,10 +19,11 @@ import numpy as np
 
 from hpo import metrics
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.errors import DISK_FULL, ConfigError, InputError, StudyFailed, redact
+from hpo.errors import DISK_FULL, ConfigError, InputError, StudyFailed, SuggestionRefused, redact
 from hpo.models.base import Control, FeatureMaps, FitLog, FittedModel, FoldData, Model
 from hpo.models.early_stopping import Watch
 from hpo.resampling import Resampling, digest
+from hpo.space import Parameter
 from hpo.trial import (
     Decision,
     EarlyStopping,
@@ -60,6 +61,7 @@ class FoldTask:
         save_above: the score to beat; None saves any finite one.
         share: ``max_epochs`` over the study's own.
         spent_seconds: wall seconds that other folds and budgets of the trial have taken.
+        number: of the trial.
     """
 
     params: Params
@@ -69,6 +71,7 @@ class FoldTask:
     save_above: float | None = None
     share: float = 1.0
     spent_seconds: float = 0.0
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,15 @@ class Evaluator:
     Args:
         seed: the study seed; folds follow from it, and training seeds from it and the params.
 
+    Attributes:
+        has_model: whether the winner is a model, to be tested and logged.
+
     Raises:
         DatasetError: when the data do not fit the model.
         ConfigError: when the resampling cannot split them, or the model lacks a metric.
     """
+
+    has_model = True
 
     def __init__(
         self,
@@ -210,7 +218,7 @@ class Evaluator:
 
     @property
     def n_samples(self) -> dict[str, int]:
-        """Rows by part: ``train``, ``validation`` (scored) and ``stop`` of the first fold; ``test``."""
+        """Rows by part: ``train``, ``validation`` (scored) and ``stop`` of the first fold; ``test``; or none."""
         split = self._splits[0]
         parts = {"train": len(split.train), "validation": len(split.watch if split.score is None else split.score)}
         if split.score is not None:
@@ -441,6 +449,22 @@ class _Guard:
     def poll(self) -> Decision:
         try:
             return self._control.poll()
+        except Exception as error:
+            self.raised = error
+            raise
+
+    def suggest(self, parameter: Parameter) -> ParamValue:
+        try:
+            return self._control.suggest(parameter)
+        except SuggestionRefused:
+            raise  # the objective's fault
+        except Exception as error:
+            self.raised = error
+            raise
+
+    def note(self, name: str, text: str) -> None:
+        try:
+            self._control.note(name, text)
         except Exception as error:
             self.raised = error
             raise

@@ -13,11 +13,12 @@ from typing import Protocol
 from hpo.errors import StudyFailed, full_disk_ends_the_study, redact
 from hpo.evaluation import Answers, FoldTask, RefitTask, Task, TestScore
 from hpo.fit import fits_of
-from hpo.models.base import FittedModel
+from hpo.models.base import FittedModel, Undisturbed
+from hpo.record import space_text
 from hpo.result import End, Result
 from hpo.tables import epoch_rows, fold_rows, trial_rows, trials_csv, write_table
 from hpo.tracking import STUDY, RecordedStudy, Tracker, model_uri_of, run_id_of, save_model
-from hpo.trial import Decision, FoldResult, State, StopReason, Trial, canonical
+from hpo.trial import FoldResult, State, StopReason, Trial, canonical
 
 
 class Watcher(Protocol):
@@ -53,7 +54,8 @@ class Finish:
         if best is not None:
             # First of all, since what follows may fail; the search has not.
             self._record_winner(best)
-            if self._result.end is not End.INTERRUPTED:  # whoever interrupts does not want to wait, and may resume
+            # Whoever interrupts does not want to wait, and may resume.
+            if self._study.evaluator.has_model and self._result.end is not End.INTERRUPTED:
                 try:
                     self._test_and_log(best)
                 except StudyFailed as error:
@@ -146,7 +148,7 @@ class Finish:
     def _carry_out(self, task: Task) -> FoldResult:
         """Train as a trial does, and again if the worker is lost."""
         for _ in range(1 + self._study.executor.retries):
-            result = self._study.executor.run(task, _Undisturbed())
+            result = self._study.executor.run(task, Undisturbed())
             if result.outcome.stop_reason is not StopReason.CRASHED:
                 break
         return result
@@ -161,7 +163,7 @@ class Finish:
     def _record_tables(self) -> None:
         tracker, result = self._tracker, self._result
         objective, n_samples = self._study.definition.objective, self._study.evaluator.n_samples
-        fits = fits_of(result.trials, objective, n_samples["validation"])
+        fits = fits_of(result.trials, objective, n_samples.get("validation", 0))
         for number, fit in fits.items():
             tracker.set_tags(number, {"hpo.fit": fit.value})
         for name, rows in (
@@ -173,6 +175,8 @@ class Finish:
                 path = write_table(rows, tracker.folder / "tables" / f"{name}.parquet")
             tracker.log_file(STUDY, path, "tables")
         tracker.log_text(STUDY, trials_csv(result.trials), "trials.csv")
+        if self._study.is_defined_by_run:  # only now known
+            tracker.log_text(STUDY, space_text(self._study.definition.space), "search_space.yaml")
         for name, text in self._study.strategy.tables().items():
             tracker.log_text(STUDY, text, name)
         if self._study.definition.objective.others:
@@ -235,16 +239,6 @@ class Finish:
             raise
         except Exception as error:  # a picture is not worth a study
             self._add_problem(f"plots: {type(error).__name__}: {error}")
-
-
-class _Undisturbed:
-    """The control of a training that nobody watches."""
-
-    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        return Decision.CONTINUE
-
-    def poll(self) -> Decision:
-        return Decision.CONTINUE
 
 
 def state_of(end: End) -> str:

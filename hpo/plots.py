@@ -38,10 +38,13 @@ def draw(trials: Sequence[Trial], definition: Definition, folder: Path) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     plots: dict[str, Callable[[], Figure]] = {
         "optimization_history": lambda: optimization_history(trials, definition),
-        "learning_curves": lambda: learning_curves(complete, definition),
-        "parallel_coordinates": lambda: parallel_coordinates(trials, definition),
     }
-    if len(complete) >= MIN_FOR_IMPORTANCES and len({trial.value for trial in complete}) > 1:
+    if any(fold.history for trial in complete for fold in trial.folds):
+        plots["learning_curves"] = lambda: learning_curves(complete, definition)
+    if definition.space:
+        plots["parallel_coordinates"] = lambda: parallel_coordinates(trials, definition)
+    shared = set(definition.space).intersection(*(trial.params for trial in complete))
+    if len(complete) >= MIN_FOR_IMPORTANCES and len({trial.value for trial in complete}) > 1 and shared:
         plots["param_importances"] = lambda: param_importances(trials, definition)
     paths = []
     with plt.rc_context(STYLE):
@@ -95,7 +98,10 @@ def learning_curves(complete: Sequence[Trial], definition: Definition) -> Figure
     """
     sign = -1 if definition.objective.direction == "maximize" else 1
     best = sorted(complete, key=lambda trial: sign * (trial.value or 0.0))[:N_CURVES]
-    metrics = list(dict.fromkeys([definition.objective.metric, definition.early_stopping.monitor]))
+    reported = {name for trial in complete for fold in trial.folds for name in fold.history}
+    metrics = [
+        n for n in dict.fromkeys([definition.objective.metric, definition.early_stopping.monitor]) if n in reported
+    ]
     figure, grid = plt.subplots(1, len(metrics), figsize=(5.5 * len(metrics), 4.5), squeeze=False)
     for axes, metric in zip(grid[0], metrics, strict=True):
         for rank, trial in enumerate(best):

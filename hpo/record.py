@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import yaml
 
+from hpo.space import SearchSpace
 from hpo.study import MUTABLE, Study
 from hpo.tracking import STUDY, DatasetRecord, RecordedStudy, Tracker
 
@@ -91,10 +92,15 @@ def _record_new(study: Study, tracker: Tracker, overrides: Sequence[str], may_ch
     defining = {key: value for key, value in study.config.items() if key not in MUTABLE}
     data = DatasetRecord(study.dataset.name, study.dataset.digest, study.dataset.source, study.evaluator.n_samples)
     texts = {
-        "search_space.yaml": yaml.safe_dump(study.definition.space.to_config(), sort_keys=False),
+        "search_space.yaml": space_text(study.definition.space),
         "fingerprint.json": json.dumps(study.identity, indent=2, default=str),
     }
     tracker.start_study(study.name, {k: str(v) for k, v in tags.items()}, dict(_flat(defining)), data, texts)
+
+
+def space_text(space: SearchSpace) -> str:
+    """A search space as YAML."""
+    return str(yaml.safe_dump(space.to_config(), sort_keys=False))
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, object]]:

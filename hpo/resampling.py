@@ -266,6 +266,13 @@ class LeaveOneOutResampling(CrossValidation):
             raise ConfigError("resampling", "leave_one_out", f"at least 3 rows, not {len(y)}", "resampling=holdout")
 
 
+class OwnResampling(Resampling):
+    """Of an objective that splits its data itself: there is nothing to split here."""
+
+    def splits(self, y: Array, study_seed: int, groups: Array | None = None, gap: int | None = None) -> Sequence[Split]:
+        return []
+
+
 def digest(splits: Sequence[Split]) -> str:
     """32 hexadecimal characters that are equal only for equal splits."""
     sums = hashlib.blake2b(digest_size=16)

@@ -20,6 +20,7 @@ from hpo.finish import Finish, state_of
 from hpo.record import record_start
 from hpo.result import End, Result
 from hpo.running import Control, ReplayedTrial, RunningTrial
+from hpo.space import Parameter, SearchSpace, Suggest, united
 from hpo.study import Study
 from hpo.tables import mean_curves, write_history
 from hpo.tracking import RecordedStudy, Tracker
@@ -35,6 +36,7 @@ from hpo.trial import (
     StopReason,
     Trial,
     canonical,
+    step_of,
 )
 
 # With more folds than this, their curves and scores are in history.parquet and the outcomes only.
@@ -88,6 +90,7 @@ class Runner:
         self._n_by_state: Counter[State] = Counter()
         self._open: dict[int, RunningTrial] = {}
         self._to_replay: dict[str, list[RecordedTrial]] = {}
+        self._found: dict[str, Parameter] = {}
         self._next_number = 0
         self._best: Trial | None = None
         self._epochs_total = 0
@@ -125,6 +128,8 @@ class Runner:
         for each in recorded.trials:
             self._to_replay.setdefault(canonical(each.trial.params), []).append(each)
             self._next_number = max(self._next_number, each.trial.number + 1)
+            for parameter in SearchSpace.from_record(each.domains).values():
+                self._find(parameter)
         unfinished = [each.trial.number for each in recorded.trials if not each.trial.state.is_finished]
         self._tracker.close_running_trials(unfinished)
         kept |= {path for number in unfinished if (path := self._weights_of(number)) is not None}
@@ -175,24 +180,25 @@ class Runner:
         finally:
             self._is_searching = False
 
-    def open(self, params: Params) -> RunningTrial | ReplayedTrial:
-        """Begin a trial; see :meth:`hpo.strategies.base.Evaluate.open`."""
+    def open(self, params: Params, suggest: Suggest | None = None) -> RunningTrial | ReplayedTrial:
+        """Begin a trial; see :class:`hpo.strategies.base.Evaluate`."""
         with self._lock:
             recorded = self._take_recorded(params)
             if recorded is not None and recorded.trial.state.is_finished:
                 if self._end is not None:
                     raise SearchStopped
-                return ReplayedTrial(recorded, self.study.max_epochs, self.study.definition.objective.metric)
+                metric = self.study.definition.objective.metric
+                return ReplayedTrial(recorded, self.study.max_epochs, metric, suggest)
             if self._started is None:
                 self._started = time.monotonic()  # what a library takes to start is not the search's time
             self._check_limits()
             number = self._next_number if recorded is None else recorded.trial.number
             weights = self._weights_of(number) if recorded and not self.study.evaluator.refits_winner else None
-            trial = RunningTrial(self, number, params, recorded, weights)
+            trial = RunningTrial(self, number, params, recorded, weights, suggest)
             self._next_number = max(self._next_number, number + 1)
             self._open[number] = trial
-            self._tracker.start_trial(number, params, trial.attempt)
-            self._view.trial_started(number, params)
+            self._tracker.start_trial(number, trial.params, trial.attempt)
+            self._view.trial_started(number, trial.params)
         return trial
 
     def _take_recorded(self, params: Params) -> RecordedTrial | None:
@@ -336,7 +342,7 @@ class Runner:
         value = logs.get(self.study.definition.objective.metric)
         if control.on_rung is None or value is None:
             return Decision.CONTINUE
-        return control.on_rung(Measurement(fold, epoch, value))
+        return control.on_rung(Measurement(fold, step_of(epoch, logs), value))
 
     def record_epoch(
         self,
@@ -347,10 +353,25 @@ class Runner:
         budget: int,
     ) -> None:
         # Without epochs a larger budget is another model, told apart by the budget.
-        step = epoch if self.study.model.has_epochs else budget - 1
+        step = step_of(epoch, logs) if self.study.model.has_epochs else budget - 1
         metrics = self._curves(fold, logs)
         running.remember(fold, step, metrics)
         self.record_point(running, step, metrics)
+
+    def record_param(self, running: RunningTrial, parameter: Parameter) -> None:
+        with self._lock:
+            self._find(parameter)
+            domains = SearchSpace(list(running.domains.values())).to_config()
+            self._tracker.log_param(running.number, parameter.name, running.params, domains)
+
+    def _find(self, parameter: Parameter) -> None:
+        """Add a parameter to the space that trials declare while they run."""
+        known = self._found.get(parameter.name)
+        self._found[parameter.name] = parameter if known is None else united(known, parameter)
+
+    def record_note(self, running: RunningTrial, name: str, text: str) -> None:
+        with self._lock:
+            self._tracker.log_note(running.number, name, text)
 
     def record_point(self, running: RunningTrial, step: int, metrics: Mapping[str, float]) -> None:
         self._tracker.log_metrics(running.number, metrics, step)
@@ -418,7 +439,8 @@ class Runner:
         limit = self.study.definition.limits.n_trials
         end = self._end or (End.N_TRIALS if self._n_finished == limit else End.EXHAUSTED)
         trials = tuple(sorted(self._trials, key=lambda trial: trial.number))
-        result = Result(self.study, end, trials, self._best, self._seconds)
+        study = self.study.with_found(SearchSpace(list(self._found.values())))
+        result = Result(study, end, trials, self._best, self._seconds)
         result = Finish(result, self._tracker, self._view, self._recorded, self._spent).run()
         is_delivered = self._tracker.flush(LAST_SECONDS if end is End.INTERRUPTED else None)
         if is_delivered and result.best is not None:
@@ -443,8 +465,8 @@ class _Evaluate:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None) -> Trial:
-        running = self._runner.open(proposal.params)
+    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None, suggest: Suggest | None = None) -> Trial:
+        running = self._runner.open(proposal.params, suggest)
         running.train(proposal.max_epochs, on_rung)
         return running.close()
 

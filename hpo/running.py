@@ -10,13 +10,16 @@ from typing import Protocol
 
 from hpo.errors import SearchStopped, StudyFailed
 from hpo.evaluation import FoldTask
+from hpo.space import Parameter, SearchSpace, Suggest
 from hpo.study import Study
 from hpo.trial import (
+    STEP,
     Decision,
     FoldResult,
     Measurement,
     OnRung,
     Params,
+    ParamValue,
     RecordedTrial,
     State,
     StopReason,
@@ -41,6 +44,14 @@ class Host(Protocol):
 
     def record_point(self, running: RunningTrial, step: int, metrics: Mapping[str, float]) -> None:
         """Record metrics that were recorded for an earlier attempt."""
+        ...
+
+    def record_param(self, running: RunningTrial, parameter: Parameter) -> None:
+        """Record a param that a trial has asked for while it runs."""
+        ...
+
+    def record_note(self, running: RunningTrial, name: str, text: str) -> None:
+        """Record what an objective says of its trial."""
         ...
 
     def record_fold(self, running: RunningTrial, result: FoldResult, budget: int) -> None:
@@ -77,6 +88,7 @@ class RunningTrial:
     Args:
         recorded: what an earlier attempt at this trial has left: its folds are taken over and not trained again.
         weights: the weights that it has left.
+        suggest: answers what the trial asks for while it runs; its params are then what was answered so far.
     """
 
     def __init__(
@@ -86,9 +98,13 @@ class RunningTrial:
         params: Params,
         recorded: RecordedTrial | None = None,
         weights: Path | None = None,
+        suggest: Suggest | None = None,
     ) -> None:
         self.number = number
-        self.params = dict(params)
+        self._suggest = suggest
+        self.params = dict(params) if suggest is None else {}
+        self.domains: dict[str, Parameter] = {}
+        self._domains_before = recorded.domains if recorded else {}
         self.attempt = 0 if recorded is None else recorded.attempt + 1
         self._runner = runner
         self._full = runner.study.max_epochs
@@ -109,7 +125,16 @@ class RunningTrial:
     @property
     def trial(self) -> Trial:
         folds = tuple(self._folds[fold] for fold in sorted(self._folds))
-        return Trial(self.number, self.params, folds, self._seconds, self._is_interrupted)
+        return Trial(self.number, dict(self.params), folds, self._seconds, self._is_interrupted)
+
+    def suggest(self, parameter: Parameter) -> ParamValue:
+        """Have the strategy choose a value, and record it at once."""
+        assert self._suggest is not None, "the study was opened for trials that ask"
+        value = self._suggest(parameter)
+        self.params[parameter.name] = value
+        self.domains[parameter.name] = parameter
+        self._runner.record_param(self, parameter)
+        return value
 
     def train_fold(self, fold: int, max_epochs: int | None = None, on_rung: OnRung | None = None) -> FoldResult | None:
         try:
@@ -147,7 +172,8 @@ class RunningTrial:
 
     def _trained(self, fold: int, budget: int, on_rung: OnRung | None) -> FoldResult:
         while True:
-            task = FoldTask(self.params, fold, budget, share=budget / self._full, spent_seconds=self._seconds)
+            share, spent = budget / self._full, self._seconds
+            task = FoldTask(dict(self.params), fold, budget, share=share, spent_seconds=spent, number=self.number)
             result = self._runner.train_fold(task, self, self._n_recorded.get(fold, 0), on_rung)
             with self._lock:
                 is_lost = result.outcome.stop_reason is StopReason.CRASHED
@@ -164,6 +190,9 @@ class RunningTrial:
             self._points.pop(lost, None)
             said = [list(points) for points in self._points.values()]
         self._n_recorded.pop(lost, None)
+        if self._suggest is not None:  # it will ask again, and be given the same
+            self.params.clear()
+            self.domains.clear()
         self._runner.begin_anew(self, result)
         for points in said:
             for step, metrics in points:
@@ -175,6 +204,8 @@ class RunningTrial:
         result = self._taken_over.get((fold, budget))
         if result is None:
             return None
+        for parameter in SearchSpace.from_record(self._domains_before).values():
+            self.suggest(parameter)
         for epoch in range(self._n_recorded.get(fold, 0), result.outcome.epochs_run):
             logs = {name: values[epoch] for name, values in result.history.items()}
             self._runner.record_epoch(self, fold, epoch, logs, budget)
@@ -252,8 +283,8 @@ class RunningTrial:
 class ReplayedTrial:
     """A finished trial of the record, for a strategy that comes to it again: nothing is trained, nothing recorded."""
 
-    def __init__(self, recorded: RecordedTrial, full_budget: int, metric: str) -> None:
-        self._recorded, self._full, self._metric = recorded, full_budget, metric
+    def __init__(self, recorded: RecordedTrial, full_budget: int, metric: str, suggest: Suggest | None = None) -> None:
+        self._recorded, self._full, self._metric, self._suggest = recorded, full_budget, metric, suggest
         self._last = {fold.fold: fold for fold in recorded.trial.folds}
         self._folds: dict[int, FoldResult] = {}
 
@@ -271,6 +302,9 @@ class ReplayedTrial:
         return result
 
     def train(self, max_epochs: int | None = None, on_rung: OnRung | None = None) -> Trial:
+        if self._suggest is not None:  # so that the strategy hears what was asked for, as it did before
+            for parameter in SearchSpace.from_record(self._recorded.domains).values():
+                self._suggest(parameter)
         for fold in sorted(self._last):
             self.train_fold(fold, max_epochs, on_rung)
         return self.trial
@@ -282,8 +316,9 @@ class ReplayedTrial:
 def measure_again(result: FoldResult, metric: str, on_rung: OnRung | None) -> None:
     """Tell a pruner what it has seen before; it has decided already."""
     if on_rung is not None:
+        steps = result.history.get(STEP)
         for epoch, value in enumerate(result.history.get(metric, ())):
-            on_rung(Measurement(result.fold, epoch, value))
+            on_rung(Measurement(result.fold, epoch if steps is None else int(steps[epoch]), value))
 
 
 class Control:
@@ -300,3 +335,9 @@ class Control:
 
     def poll(self) -> Decision:
         return self._runner.poll()
+
+    def suggest(self, parameter: Parameter) -> ParamValue:
+        return self.running.suggest(parameter)
+
+    def note(self, name: str, text: str) -> None:
+        self._runner.record_note(self.running, name, text)

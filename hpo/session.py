@@ -344,7 +344,8 @@ def _require_open_end(study: Study, recorded: RecordedStudy) -> None:
         return
     ended_by, limits = recorded.tags.get("hpo.ended_by"), study.definition.limits
     n_finished = sum(each.trial.state.is_finished for each in recorded.trials)
-    if recorded.tags.get("hpo.best_trial") and not recorded.tags.get("hpo.best_model_uri"):
+    has_model = study.evaluator.has_model
+    if has_model and recorded.tags.get("hpo.best_trial") and not recorded.tags.get("hpo.best_model_uri"):
         return  # its winner could not be tested or logged
     reached = {
         End.N_TRIALS: ("n_trials", limits.n_trials, n_finished),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -125,6 +125,10 @@ class Categorical(Parameter):
         return self.grid or self.choices
 
 
+Suggest = Callable[[Parameter], ParamValue]
+"""Answers a trial that asks for a param while it runs."""
+
+
 class SearchSpace(Mapping[str, Parameter]):
     """Parameters by name, parents before the children whose ``when`` names them.
 
@@ -145,6 +149,16 @@ class SearchSpace(Mapping[str, Parameter]):
             ConfigError: naming the parameter and the key that is wrong.
         """
         return cls([_parameter(name, dict(spec or {}), source) for name, spec in config.items()], source)
+
+    @classmethod
+    def from_record(cls, config: Mapping[str, Mapping[str, Any]]) -> SearchSpace:
+        """The space that :meth:`to_config` has described; it was checked by whoever declared it."""
+        kinds: dict[str, type[Parameter]] = {"float": Float, "int": Int, "categorical": Categorical}
+        parameters = []
+        for name, spec in config.items():
+            given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k != "type"}
+            parameters.append(kinds[spec["type"]](name, **given))
+        return cls(parameters)
 
     def __getitem__(self, name: str) -> Parameter:
         return self._parameters[name]
@@ -255,6 +269,18 @@ class SearchSpace(Mapping[str, Parameter]):
                 fields["when"] = {parent: list(values) for parent, values in parameter.when.items()}
             config[name] = {"type": kinds[type(parameter)], **fields}
         return config
+
+
+def united(one: Parameter, other: Parameter) -> Parameter:
+    """The smallest domain that holds both: of one parameter, as two trials have declared it.
+
+    Of two that have nothing in common, the first.
+    """
+    if isinstance(one, Numeric) and isinstance(other, Numeric) and type(one) is type(other):
+        low, high = min(one.low, other.low), max(one.high, other.high)
+        has_same_steps = (one.low, one.step) == (other.low, other.step)
+        return replace(one, low=low, high=high, log=one.log and other.log, step=one.step if has_same_steps else None)
+    return one
 
 
 def _thinned(parameter: Parameter, n: int) -> Parameter:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,17 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
-from hpo.config import Definition, is_from_model, with_space_of_model
+from hpo.config import FROM_MODEL, Definition, is_from_model, with_space_of_model
 from hpo.datasets.base import Dataset
+from hpo.datasets.own import OwnData
 from hpo.errors import ConfigError, InputError
 from hpo.evaluation import Evaluator, check_space_fits
 from hpo.executors.base import Executor
 from hpo.extras import install_command
-from hpo.models.base import Model
-from hpo.resampling import Resampling
+from hpo.models.base import Model, WholeObjective
+from hpo.objective import ObjectiveEvaluator
+from hpo.resampling import OwnResampling, Resampling
+from hpo.space import SearchSpace
 from hpo.strategies.base import Search, Strategy, StrategyTags
 from hpo.trial import derive_seed
 
@@ -81,10 +84,20 @@ class Study:
             n_trials=definition.limits.n_trials,
             max_epochs=definition.max_epochs,
             seed=derive_seed("strategy", definition.seed, self.names.strategy),
-            default_params=start if definition.space.contains(start) else None,
+            default_params=start if start and definition.space.contains(start) else None,
             enqueued=definition.enqueue,
             row_splits=self.evaluator.row_splits,
+            defined_by_run=self.is_defined_by_run,
         )
+
+    @property
+    def is_defined_by_run(self) -> bool:
+        """Whether trials ask for their params while they run, so that no space is known before."""
+        return isinstance(self.model, WholeObjective)
+
+    def with_found(self, space: SearchSpace) -> Study:
+        """The study with the space that its trials have asked for, where it had none of its own."""
+        return replace(self, definition=replace(self.definition, space=space)) if self.is_defined_by_run else self
 
     @property
     def max_epochs(self) -> int:
@@ -141,11 +154,11 @@ def code_digests(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _targets(config: Mapping[str, Any]) -> Iterator[str]:
-    """Dotted names of what the config has made, a hypermodel's among them."""
+    """Dotted names of what the config has made, a hypermodel's and an objective's among them."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _targets(value)
-        elif key in ("_target_", "hypermodel") and isinstance(value, str):
+        elif key in ("_target_", "hypermodel", "objective") and isinstance(value, str):
             yield value
 
 
@@ -178,15 +191,22 @@ def build_study(
     resampling = _build(config, "resampling", Resampling)
     with _without_device_notes():
         model = build_model(config)
-        if is_from_model(config):
+        check_own_fits(config, model, resampling, names)
+        if isinstance(model, WholeObjective):
+            definition = replace(definition, enqueue=tuple(config["enqueue"]))
+        elif is_from_model(config):
             config = with_space_of_model(config, model.own_space)
             to_record = {**(to_record or config), "search_space": config["search_space"]}
             definition = Definition.of(config)
         check_space_fits(list(definition.space), model.tunables)
         dataset = build_dataset(config)
-        evaluator = Evaluator(
-            model, dataset, resampling, definition.objective, definition.early_stopping, definition.seed
-        )
+        check_own_data_fit(dataset, model, names)
+        objective, seed = definition.objective, definition.seed
+        evaluator: Evaluator
+        if isinstance(model, WholeObjective):
+            evaluator = ObjectiveEvaluator(model, dataset, objective, seed)
+        else:
+            evaluator = Evaluator(model, dataset, resampling, objective, definition.early_stopping, seed)
     name = config["study"] or default_name(names, definition.seed)
     study = Study(
         name, names, to_record or config, definition, model, dataset, evaluator, strategy, executor, dataset_note
@@ -207,6 +227,46 @@ def strategy_tags(config: Mapping[str, Any]) -> StrategyTags:
     return strategy.tags
 
 
+def check_own_fits(config: Mapping[str, Any], model: Model, resampling: Resampling, names: Names) -> None:
+    """Refuse an objective what it does by itself, and other models what only an objective does.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    is_own, chosen = isinstance(resampling, OwnResampling), f"model={names.model}"
+    if not isinstance(model, WholeObjective):
+        if is_own:
+            expected = f"folds of the study, since {chosen} does not split its data itself"
+            raise ConfigError("resampling", names.resampling, expected, "resampling=holdout")
+        return
+    if not is_own:
+        expected = f"own, since {chosen} loads and splits its data itself"
+        raise ConfigError("resampling", names.resampling, expected, "resampling=own")
+    stated = [name for name, spec in config["search_space"].items() if spec["type"] != FROM_MODEL]
+    if stated or not is_from_model(config):
+        expected = f"no parameters, since {chosen} asks for its own while it runs"
+        raise ConfigError("search_space", ", ".join(stated), expected, "search_space=from_model")
+    if config["early_stopping"]["patience"] is not None:
+        expected = f"null, since {chosen} trains by itself"
+        fix = "early_stopping.patience=null"
+        raise ConfigError("early_stopping.patience", config["early_stopping"]["patience"], expected, fix)
+
+
+def check_own_data_fit(dataset: Dataset, model: Model, names: Names) -> None:
+    """As :func:`check_own_fits`, of the data.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if isinstance(model, WholeObjective) is isinstance(dataset, OwnData):
+        return
+    if isinstance(dataset, OwnData):
+        expected = f"data to train on, since model={names.model} loads none itself"
+        raise ConfigError("dataset", names.dataset, expected, "dataset=digits")
+    expected = f"own, since model={names.model} loads its data itself"
+    raise ConfigError("dataset", names.dataset, expected, "dataset=own")
+
+
 def check_strategy_fits(study: Study, resampling: Resampling) -> None:
     """Refuse what the strategy cannot do.
 
@@ -214,6 +274,9 @@ def check_strategy_fits(study: Study, resampling: Resampling) -> None:
         ConfigError: naming both keys.
     """
     tags, definition, chosen = study.strategy.tags, study.definition, f"strategy={study.names.strategy}"
+    if study.is_defined_by_run and not tags.define_by_run:
+        expected = f"one of Optuna's, since model={study.names.model} asks for its params while it runs"
+        raise ConfigError("strategy", f"{study.names.strategy} ({tags.backend})", expected, "strategy=optuna")
     conditional = [name for name, parameter in definition.space.items() if parameter.when]
     if conditional and not tags.conditional:
         key = f"search_space.{conditional[0]}.when"

@@ -71,6 +71,13 @@ def show_limits(limits: Limits) -> str:
     return " or ".join(parts)
 
 
+def _unit_of(study: Study) -> str:
+    """What the epochs of a study are."""
+    if study.is_defined_by_run:
+        return "reports"
+    return "epochs" if study.model.has_epochs else "fits"
+
+
 class TerminalView:
     """Watches a study: a live panel on a terminal, a line a trial elsewhere.
 
@@ -162,7 +169,7 @@ class TerminalView:
 
     @property
     def _unit(self) -> str:
-        return "epochs" if self._study is None or self._study.model.has_epochs else "fits"
+        return "epochs" if self._study is None else _unit_of(self._study)
 
     def _panel(self) -> RenderableType:
         study = self._study
@@ -191,7 +198,8 @@ class TerminalView:
         for number, (params, fold, epochs, logs) in training:
             metrics = "  ".join(f"{name} {value:.4f}" for name, value in logs.items()) or "first epoch …"
             where = f"fold {fold + 1}, " if study.evaluator.n_folds > 1 else ""
-            progress = f"{where}epoch {epochs}/{study.definition.max_epochs}"
+            of = "" if study.is_defined_by_run else f"/{study.definition.max_epochs}"
+            progress = f"{where}epoch {epochs}{of}"
             rows.append(Text.from_markup(f"[bold cyan]trial {number}[/]  {progress}  {metrics}"))
             rows.append(Text(f"         {show_params(params)}", style="dim"))
         if waiting := len(self._running) - len(training):
@@ -218,22 +226,26 @@ def print_definition(console: Console, study: Study, uri: str | None) -> None:
     rows, definition = study.evaluator.n_samples, study.definition
     folds = study.evaluator.n_folds
     stop = f"{rows['stop']:,} to stop by, " if "stop" in rows else ""
-    counts = f"{rows['train']:,} train, {stop}{rows['validation']:,} validation, {rows['test']:,} test"
+    counts = "its own data and splits, not known here"
+    if rows:
+        counts = f"{rows['train']:,} train, {stop}{rows['validation']:,} validation, {rows['test']:,} test"
     table = Table.grid(padding=(0, 2))
     if uri is not None:
         table.add_row("[bold]study", study.name)
     table.add_row("[bold]model", f"{study.names.model} on {study.dataset.name} ({counts})")
     tags = study.strategy.tags
-    table.add_row("[bold]search", f"{study.names.strategy} ({tags.backend}) over {len(definition.space)} parameters")
+    over = "what the objective asks for" if study.is_defined_by_run else f"{len(definition.space)} parameters"
+    table.add_row("[bold]search", f"{study.names.strategy} ({tags.backend}) over {over}")
     over = f", mean over the folds of {study.names.resampling}: {folds}" if folds > 1 else ""
     others = "".join(f", {way} {name}" for name, way in definition.objective.others.items())
     table.add_row("[bold]objective", f"{definition.objective.direction} {definition.objective.metric}{others}{over}")
     threads = study.executor.threads_per_trial
     table.add_row("[bold]limit", f"{show_limits(definition.limits)}, whichever comes first")
     most = study.model.describe_budget(definition.max_epochs, 1.0)
+    most = most if study.is_defined_by_run else f"at most {most}"
     each = " a fold" if folds > 1 else ""
     at_once = f", {study.n_at_once} at a time" if study.n_at_once > 1 else ""
-    table.add_row("[bold]trial", f"at most {most}{each}, {threads} thread{'s' * (threads > 1)}{at_once}")
+    table.add_row("[bold]trial", f"{most}{each}, {threads} thread{'s' * (threads > 1)}{at_once}")
     if uri is not None:
         table.add_row("[bold]record", f"{redact(uri)}")
     console.print(table)
@@ -252,6 +264,10 @@ def print_plan(console: Console, study: Study) -> None:
     """What a study would do: its space, and how much of it at what cost."""
     print_definition(console, study, None)
     space, search = study.definition.space, study.search
+    if study.is_defined_by_run:
+        said = "The objective asks for its parameters while it runs, and loads and splits its data itself: neither the"
+        console.print(f"{said}\nspace nor the cost of a trial is known before. There is no model to test or to log.")
+        return
     parameters = Table(header_style="bold", box=None, padding=(0, 2), title="Search space", title_justify="left")
     for heading in ("parameter", "values", "grid points", "when"):
         parameters.add_column(heading, overflow="fold")
@@ -359,7 +375,7 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
     done = f"{states.count(State.COMPLETE)} complete, {states.count(State.PRUNED)} pruned"
     console.print(
         f"[bold]{_ENDINGS[result.end]}[/]: {done}, {failed} failed in {show_seconds(result.seconds)}; "
-        f"{sum(t.epochs_run for t in result.trials)} {'epochs' if study.model.has_epochs else 'fits'} trained, "
+        f"{sum(t.epochs_run for t in result.trials)} {_unit_of(study)} trained, "
         f"{sum(t.epochs_saved for t in result.trials)} saved by stopping early",
         highlight=False,
     )
@@ -386,6 +402,8 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
         scores = ", ".join(f"{n} {result.test.metrics[n]:.5f}" for n in shown if n in result.test.metrics)
         times = "once" if result.n_tests == 1 else f"{result.n_tests} times by this study"
         line += f"   test ({result.test.n_samples:,} {study.dataset.name} samples, scored {times}): [bold]{scores}[/]"
+    elif not study.evaluator.has_model:
+        line += "   (no test score and no logged model: an objective hands over neither test data nor a model)"
     else:
         line += "   (not tested: only a finished study scores its winner on the test split)"
     console.print(line, highlight=False)

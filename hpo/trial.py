@@ -427,6 +427,15 @@ class Trial:
         return next((fold.error for fold in self.folds if fold.error), None)
 
 
+# A curve that says at which step each report of a model was made, where reports are no epochs.
+STEP = "at_step"
+
+
+def step_of(epoch: int, logs: Mapping[str, float]) -> int:
+    """Where a report stands: at its own step if it says so, else at the epoch."""
+    return int(logs.get(STEP, epoch))
+
+
 @dataclass(frozen=True)
 class RecordedTrial:
     """A trial of a study that was stopped, as its record has it.
@@ -435,11 +444,13 @@ class RecordedTrial:
         trial: with the last result of every fold that came to its end.
         results: every result by fold and budget, those of smaller budgets included.
         attempt: how often the trial was begun anew before.
+        domains: of params that were asked for while it ran, as a search space has them and in the order of asking.
     """
 
     trial: Trial
     results: Mapping[tuple[int, int], FoldResult]
     attempt: int = 0
+    domains: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -448,7 +459,7 @@ class Measurement:
 
     Args:
         fold: to be compared with the same fold of other trials only.
-        epoch: from 0.
+        epoch: from 0, or the step of the model's own report.
         value: the objective's metric on the rows that are watched, after that epoch.
     """
 

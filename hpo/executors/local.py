@@ -21,12 +21,12 @@ from typing import Any
 
 import psutil
 
-from hpo.errors import ConfigError, StudyFailed, hidden
+from hpo.errors import ConfigError, StudyFailed, SuggestionRefused, hidden
 from hpo.evaluation import Evaluator, Task
 from hpo.executors import worker
 from hpo.executors.base import Executor
 from hpo.executors.threads import check_whole, limit_threads, usable_cores
-from hpo.models.base import Control
+from hpo.models.base import Control, Undisturbed
 from hpo.trial import Decision, FoldResult, StopReason
 
 POLL_SECONDS = 0.1
@@ -106,7 +106,7 @@ class LocalExecutor(Executor):
         # All have begun to start; what that takes is not a trial's time.
         with ExitStack() as ready:
             for _ in range(n_needed):
-                ready.enter_context(self._worker(_Patient()))
+                ready.enter_context(self._worker(Undisturbed()))
 
     def _add_worker(self) -> None:
         with self._lock:
@@ -197,16 +197,6 @@ class LocalExecutor(Executor):
         self._evaluator = None
 
 
-class _Patient:
-    """The control of nobody's training."""
-
-    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        return Decision.CONTINUE
-
-    def poll(self) -> Decision:
-        return Decision.CONTINUE
-
-
 class _Lost(Exception):
     """A worker gives no result: it is dead, or is killed for this."""
 
@@ -293,6 +283,13 @@ class _Worker:
                 case ("epoch", logs):
                     epochs.append(logs)
                     self._say("decision", control.on_epoch(len(epochs) - 1, logs).value)
+                case ("suggest", parameter):
+                    try:
+                        self._say("suggested", control.suggest(parameter))
+                    except SuggestionRefused as error:
+                        self._say("refused", str(error))
+                case ("note", name, text):
+                    control.note(name, text)
                 case ("failed", text):
                     raise StudyFailed(text)
                 case ("result", FoldResult() as result):

@@ -18,16 +18,18 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import StudyFailed, hide, redact
-from hpo.trial import Decision
+from hpo.errors import StudyFailed, SuggestionRefused, hide, redact
+from hpo.space import Parameter
+from hpo.trial import Decision, ParamValue
 
 
 def main(connection: Connection, data_path: Path, log_path: Path, secrets: Sequence[str]) -> None:
     """Answer the driver until it says ``exit`` or is gone.
 
-    Messages from the driver are ``("task", number, task)``, ``("decision", decision)``, ``("stop", number)`` and
-    ``("exit",)``; to the driver ``("ready",)``, ``("broken", text)``, ``("epoch", metrics)``, ``("result", result)``
-    and ``("failed", text)``.
+    Messages from the driver are ``("task", number, task)``, ``("decision", decision)``, ``("suggested", value)``,
+    ``("refused", text)``, ``("stop", number)`` and ``("exit",)``; to the driver ``("ready",)``, ``("broken", text)``,
+    ``("epoch", metrics)``, ``("suggest", parameter)``, ``("note", name, text)``, ``("result", result)`` and
+    ``("failed", text)``.
     """
     _follow_the_driver()
     _write_to(log_path)
@@ -60,11 +62,26 @@ class _Line:
         self._is_stopped = False
 
     def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        self._connection.send(("epoch", dict(logs)))
+        _, decision = self._asked(("epoch", dict(logs)), "decision")
+        return Decision.INTERRUPT if self._is_stopped else Decision(decision)
+
+    def suggest(self, parameter: Parameter) -> ParamValue:
+        kind, answer = self._asked(("suggest", parameter), "suggested", "refused")
+        if kind == "refused":
+            raise SuggestionRefused(answer)
+        value: ParamValue = answer
+        return value
+
+    def note(self, name: str, text: str) -> None:
+        self._connection.send(("note", name, text))
+
+    def _asked(self, question: tuple[Any, ...], *kinds: str) -> tuple[Any, ...]:
+        """The driver's answer, which is of one of these kinds."""
+        self._connection.send(question)
         while True:
-            message = self._connection.recv()
-            if message[0] == "decision":
-                return Decision.INTERRUPT if self._is_stopped else Decision(message[1])
+            message: tuple[Any, ...] = self._connection.recv()
+            if message[0] in kinds:
+                return message
             self._hear(message)
 
     def poll(self) -> Decision:

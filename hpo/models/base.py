@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hpo.datasets.base import Array, DataSpec
-from hpo.space import SearchSpace
-from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
+from hpo.space import Parameter, SearchSpace
+from hpo.trial import Decision, FitPlan, Objective, Params, ParamValue, StopReason
 
 
 class Control(Protocol):
@@ -28,6 +28,33 @@ class Control(Protocol):
     def poll(self) -> Decision:
         """Decide between batches; cheap."""
         ...
+
+    def suggest(self, parameter: Parameter) -> ParamValue:
+        """Have the strategy choose a value now, which is recorded at once; for a :class:`WholeObjective`.
+
+        Raises:
+            SuggestionRefused: when it cannot.
+        """
+        ...
+
+    def note(self, name: str, text: str) -> None:
+        """Record what an objective says of its trial."""
+        ...
+
+
+class Undisturbed:
+    """The control of a training that nobody watches."""
+
+    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+        return Decision.CONTINUE
+
+    def poll(self) -> Decision:
+        return Decision.CONTINUE
+
+    def suggest(self, parameter: Parameter) -> ParamValue:
+        raise NotImplementedError("no strategy is there to choose a value")
+
+    def note(self, name: str, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -178,3 +205,41 @@ class Model(ABC):
     @abstractmethod
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
         """The trained model whose weights were saved to ``path``."""
+
+
+class WholeObjective(Model):
+    """An objective that asks for its params while it runs, loads its data, trains and scores by itself.
+
+    What a :class:`Model` is asked for otherwise it has not: :class:`hpo.objective.ObjectiveEvaluator` asks for less.
+    """
+
+    weights_suffix = ".none"
+
+    def describe_budget(self, max_epochs: int, share: float) -> str:
+        return "as long as the objective takes"
+
+    @property
+    def tunables(self) -> dict[str, ParamValue]:
+        return {}
+
+    def metrics(self, spec: DataSpec) -> tuple[str, ...]:
+        return ()
+
+    @abstractmethod
+    def call(self, number: int, objective: Objective, log: FitLog, control: Control) -> tuple[float, ...] | None:
+        """Run it once, filling ``log`` with what it reports; any exception of user code may leave it.
+
+        Args:
+            number: of the trial.
+
+        Returns:
+            The objective and its other metrics; None where it did not come to its end.
+        """
+
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        raise NotImplementedError("an objective trains by itself")
+
+    def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
+        raise NotImplementedError("an objective leaves no model")

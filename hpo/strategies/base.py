@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from hpo.errors import ConfigError, SearchStopped
-from hpo.space import SearchSpace
-from hpo.trial import Decision, FoldResult, Measurement, Objective, OnRung, Params, Proposal, Trial
+from hpo.space import Parameter, SearchSpace, Suggest
+from hpo.trial import Decision, FoldResult, Measurement, Objective, OnRung, Params, ParamValue, Proposal, Trial
 
 Handle = TypeVar("Handle")
 
@@ -37,6 +37,7 @@ class Search:
         recorded: params of the trials that a stopped study had begun, by number. A strategy that cannot come to them
             again by itself proposes them first; ``evaluate`` answers finished ones from the record.
         first_n_trials: ``n_trials`` with which the study began, if that has been changed since; see ``planned_trials``.
+        defined_by_run: whether the space is empty here, since a trial asks for its params while it runs.
     """
 
     space: SearchSpace
@@ -50,6 +51,7 @@ class Search:
     n_workers: int = 1
     recorded: tuple[Params, ...] = ()
     first_n_trials: int | None = None
+    defined_by_run: bool = False
 
     @property
     def planned_trials(self) -> int | None:
@@ -74,6 +76,7 @@ class StrategyTags:
         learns: has a model of the space, or climbs in it: its proposals get better within some tens of trials.
         several_objectives: takes ``objective.others``.
         enqueues: takes ``enqueue``.
+        define_by_run: answers trials that ask for their params while they run.
     """
 
     backend: str
@@ -88,6 +91,7 @@ class StrategyTags:
     learns: bool = False
     several_objectives: bool = False
     enqueues: bool = False
+    define_by_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,11 +147,13 @@ class OpenTrial(Protocol):
 class Evaluate(Protocol):
     """Trains and records proposals; blocks until a trial is done, and may be called from several threads."""
 
-    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None) -> Trial:
+    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None, suggest: Suggest | None = None) -> Trial:
         """Evaluate ``proposal`` on all folds.
 
         Args:
             on_rung: asked after every epoch whether the trial may go on.
+            suggest: where trials ask for their params while they run, what answers. The proposal's own then are those
+                that the record has of it, none for a new one.
 
         Raises:
             SearchStopped: when the study is over; let it pass.
@@ -211,6 +217,14 @@ class AskTellStrategy(Strategy, Generic[Handle]):
     def tell(self, handle: Handle, trial: Trial) -> None:
         """Learn from a finished trial."""
 
+    def suggest(self, handle: Handle, parameter: Parameter) -> ParamValue:
+        """Choose a value for a running trial; of strategies with the tag ``define_by_run``.
+
+        Raises:
+            SuggestionRefused: when it does not fit what was asked for before.
+        """
+        raise NotImplementedError
+
     def measure(self, handle: Handle, measurement: Measurement) -> Decision:
         """Decide whether a running trial may go on."""
         return Decision.CONTINUE
@@ -222,7 +236,8 @@ class _Loop(Generic[Handle]):
     def __init__(self, strategy: AskTellStrategy[Handle], search: Search, evaluate: Evaluate) -> None:
         self._strategy, self._evaluate = strategy, evaluate
         self._n_threads = search.n_workers if strategy.tags.parallel else 1
-        self._known = iter([params for params in search.recorded if search.space.contains(params)])
+        self._is_late = search.defined_by_run
+        self._known = iter([each for each in search.recorded if self._is_late or search.space.contains(each)])
         self._lock = threading.RLock()
         self._errors: list[BaseException] = []
 
@@ -250,7 +265,11 @@ class _Loop(Generic[Handle]):
                     with self._lock:
                         return self._strategy.measure(handle, measurement)
 
-                trial = self._evaluate(proposal, on_rung)
+                def suggest(parameter: Parameter, handle: Handle = handle) -> ParamValue:
+                    with self._lock:
+                        return self._strategy.suggest(handle, parameter)
+
+                trial = self._evaluate(proposal, on_rung, suggest if self._is_late else None)
                 with self._lock:
                     self._strategy.tell(handle, trial)
         except KeyboardInterrupt:

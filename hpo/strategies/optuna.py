@@ -23,7 +23,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, SuggestionRefused
 from hpo.extras import install_command
 from hpo.space import Categorical, Float, Int, Parameter
 from hpo.strategies.base import AskTellStrategy, Plan, Search, StrategyTags, startup_trials
@@ -88,6 +88,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             learns=not isinstance(sampler, _NOT_MODEL_BASED),
             several_objectives=not isinstance(sampler, optuna.samplers.CmaEsSampler),
             enqueues=True,
+            define_by_run=True,
         )
 
     def _rehearse(self) -> None:
@@ -144,6 +145,8 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         self._pruning = [self._new_study([search.objective.direction]) for _ in range(n_folds)]
         # Trial number → fold → its trial in the fold's study, with the last value that it was told.
         self._measured: dict[int, dict[int, tuple[optuna.Trial, float]]] = {}
+        # Of running trials that ask for their params, by number.
+        self._samplers: dict[int, BaseSampler] = {}
         self._one_sampler = self._sampler(search.seed, search.planned_trials) if self._keeps_state else None
         first = [search.default_params] if self._default_first and search.default_params is not None else []
         self._first = list({canonical(params): params for params in (*search.enqueued, *first)}.values())
@@ -156,6 +159,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
     def ask(self, known: Params | None = None) -> tuple[Proposal, optuna.Trial] | None:
         seed = derive_seed(self._search.seed, self._n_asked)
         sampler = self._one_sampler or self._sampler(seed, self._search.planned_trials)
+        recorded = known or {}
         if known is None and self._n_asked < len(self._first):
             known = self._first[self._n_asked]
         self._n_asked += 1
@@ -165,13 +169,24 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             sampler = _Again(sampler, known)
         self._study.sampler = sampler
         trial = self._study.ask()
+        if self._search.defined_by_run:
+            self._samplers[trial.number] = sampler
+            return Proposal(recorded), trial
         params: dict[str, ParamValue] = {}
         for name, parameter in self._search.space.items():
             if self._search.space.is_active(name, params):
                 params[name] = suggest(trial, parameter)
         return Proposal(params), trial
 
+    def suggest(self, handle: optuna.Trial, parameter: Parameter) -> ParamValue:
+        self._study.sampler = self._samplers[handle.number]  # others have been asked for since
+        try:
+            return suggest(handle, parameter)
+        except (TypeError, ValueError) as error:
+            raise SuggestionRefused(str(error)) from error
+
     def tell(self, handle: optuna.Trial, trial: Trial) -> None:
+        self._samplers.pop(handle.number, None)
         states = {State.PRUNED: optuna.trial.TrialState.PRUNED, State.FAIL: optuna.trial.TrialState.FAIL}
         if trial.state in states:
             self._study.tell(handle, state=states[trial.state])

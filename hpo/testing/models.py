@@ -27,7 +27,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hpo import config as configs
 from hpo import metrics
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.models.base import FitLog, FittedModel, FoldData, Model
+from hpo.models.base import FitLog, FittedModel, FoldData, Model, Undisturbed
 from hpo.space import SearchSpace
 from hpo.study import build_dataset, build_model
 from hpo.trial import Decision, EarlyStopping, FitPlan, ParamValue, State, StopReason
@@ -127,7 +127,7 @@ class Subject:
         return *self.fit(answer=answer), answer.epochs
 
 
-class _Answer:
+class _Answer(Undisturbed):
     """A driver that says the same after every epoch, and between batches; see :class:`hpo.models.base.Control`."""
 
     def __init__(self, after_epoch: Decision = Decision.CONTINUE, between: Decision = Decision.CONTINUE) -> None:

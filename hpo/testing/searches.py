@@ -14,7 +14,7 @@ import numpy as np
 
 from hpo.errors import SearchStopped
 from hpo.running import ReplayedTrial
-from hpo.space import SearchSpace
+from hpo.space import SearchSpace, Suggest
 from hpo.strategies.base import Search, Strategy
 from hpo.trial import (
     Decision,
@@ -105,7 +105,7 @@ class Evaluation:
         """All trials by number."""
         return [running.trial for running in self.begun]
 
-    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None) -> Trial:
+    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None, suggest: Suggest | None = None) -> Trial:
         running = self.open(proposal.params)
         running.train(proposal.max_epochs, on_rung)
         return running.close()

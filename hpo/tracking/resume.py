@@ -171,7 +171,8 @@ def _trial(run: _Run, metrics: Sequence[str], n_folds: int) -> RecordedTrial:
     seconds = run.metrics.get("total_seconds", 0.0)
     ended_seconds = run.metrics.get("ended_seconds")
     trial = Trial(int(run.tags["hpo.trial"]), params, folds, seconds, not state.is_finished, ended_seconds)
-    return RecordedTrial(trial, results, int(run.tags.get("hpo.attempt", 0)))
+    domains = json.loads(run.tags.get("hpo.domains", "{}"))
+    return RecordedTrial(trial, results, int(run.tags.get("hpo.attempt", 0)), domains)
 
 
 def _has_curves(result: FoldResult) -> bool:

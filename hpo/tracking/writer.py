@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 import threading
 import time
@@ -27,6 +28,7 @@ from hpo.trial import FoldResult, Objective, State, StopReason, Trial, canonical
 FLUSH_SECONDS = 2.0
 MAX_WAIT_SECONDS = 30.0  # between two attempts while the store does not answer
 HEARTBEAT_SECONDS = 30.0
+MAX_NOTE = 4000  # characters of a tag, of which MLflow takes at least 5000
 RunKey = int | str
 """A trial's number, or ``STUDY``."""
 
@@ -122,6 +124,23 @@ class Tracker:
         with self._lock:
             self._running.add(number)
         self._put(number, "start", name=key, tags=_clean(tags), at=_now(), params=_clean(params))
+
+    def log_param(self, number: int, name: str, params: Mapping[str, Any], domains: Mapping[str, Any]) -> None:
+        """A param that a trial has asked for while it runs, in one line with all that it has by now.
+
+        Args:
+            params: all of the trial's so far.
+            domains: what it has asked for, as a search space has them.
+        """
+        tags = {"hpo.params": Clean(canonical(_redacted(params))), "hpo.domains": Clean(json.dumps(domains))}
+        self._put(number, "batch", params=_clean({name: params[name]}), tags=tags)
+
+    def log_note(self, number: int, name: str, text: str) -> None:
+        """What an objective says of its trial: a tag, or a text file where MLflow takes no such tag."""
+        if len(text) <= MAX_NOTE and re.fullmatch(r"[\w .:/-]{1,200}", name, re.ASCII):
+            self.set_tags(number, {f"user.{name}": text})
+        else:
+            self.log_text(number, text, f"user/{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:100]}.txt")
 
     def log_metrics(self, key: RunKey, metrics: Mapping[str, float], step: int = 0) -> None:
         """One point a metric."""
