@@ -124,9 +124,9 @@ def write_curves(study: ComparedStudy, path: Path) -> Path:
     ranked = trials.sort_values("objective", ascending=study.objective.direction != "maximize")
     notable = ranked[ranked["fit"].isin(["over-fitted", "under-fitted"])].head(N_CURVES // 2)
     chosen = pd.concat([ranked.head(N_CURVES - len(notable)), notable]).drop_duplicates("trial")
-    monitor = early_stopping_of(study).monitor
+    monitor = str(study.folds["monitor"].iloc[0])
     parts = []
-    for row in chosen.to_dict("records"):
+    for row in chosen.to_dict("records") if monitor in study.epochs else ():
         figure = _curves(study, int(row["trial"]), monitor)
         title = f"Trial {row['trial']}: {study.objective.metric} {row['objective']:.4f}"
         fit = row["fit"] if isinstance(row["fit"], str) else "undetermined"

@@ -132,7 +132,8 @@ class Tracker:
             params: all of the trial's so far.
             domains: what it has asked for, as a search space has them.
         """
-        tags = {"hpo.params": Clean(canonical(_redacted(params))), "hpo.domains": Clean(json.dumps(domains))}
+        shown = json.dumps(_redacted(domains))
+        tags = {"hpo.params": Clean(canonical(_redacted(params))), "hpo.domains": Clean(shown)}
         self._put(number, "batch", params=_clean({name: params[name]}), tags=tags)
 
     def log_note(self, number: int, name: str, text: str) -> None:
@@ -345,6 +346,8 @@ def _redacted(value: Any) -> Any:
         return redact(value)
     if isinstance(value, Mapping):
         return {key: _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_redacted(inner) for inner in value]
     return value
 
 
