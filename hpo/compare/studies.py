@@ -31,6 +31,8 @@ _IMPLIED = {
     "resampling": ("resampling",),
     "dataset": ("dataset", "data_digest"),
 }
+# The dataset of objectives that load their own.
+OWN = "own"
 # Libraries whose versions matter whatever the strategy is.
 _VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn")
 TABLES = ("trials", "folds", "epochs")
@@ -273,7 +275,17 @@ class Planned:
 
     @classmethod
     def of(cls, study: Any) -> Planned:
-        """Of a built :class:`hpo.study.Study`."""
+        """Of a built :class:`hpo.study.Study`.
+
+        Raises:
+            ConfigError: when its winner will not be tested.
+        """
+        if not study.evaluator.has_model:
+            expected = (
+                "a model whose winner is tested, since test scores are compared; an objective has no test data here"
+            )
+            fix = "python -m hpo list shows what studies have reached"
+            raise ConfigError("model", study.names.model, expected, fix)
         identity = json.loads(json.dumps(study.identity, default=str))
         limits = study.definition.limits
         tags = {f"hpo.limits.{name}": str(getattr(limits, name)) for name in LIMITS}
@@ -395,7 +407,10 @@ def unfinished(record: StudyRecord) -> LeftOut | None:
     """Why a study cannot be compared yet, if that is so."""
     if record.state != "finished":
         return LeftOut(record.name, f"it is {record.state}", f"python -m hpo resume {record.name}")
-    if not any(name.startswith("test_") for name in record.metrics):
+    is_tested = any(name.startswith("test_") for name in record.metrics)
+    if not is_tested and record.tags.get("hpo.dataset") == OWN:
+        return LeftOut(record.name, "its objective has no test data here, and test scores are compared")
+    if not is_tested:
         return LeftOut(record.name, "its winner was not tested", f"python -m hpo resume {record.name}")
     return None
 

@@ -16,7 +16,10 @@ from hpo.study import _build, build_model
 
 CASES = [(group, option) for group in (*configs.GROUPS, "strategy/pruner") for option in configs.options(group)]
 # What an option cannot do without.
-NEEDED = {"model=keras_tuner": ["model.hypermodel=hypermodels.build_classifier"]}
+NEEDED = {
+    "model=keras_tuner": ["model.hypermodel=hypermodels.build_classifier"],
+    "model=optuna_objective": ["model.objective=objectives.sklearn_simple"],
+}
 # The model that a space is for, where they do not share a name.
 MODELS = {"from_model": "keras_tuner"}
 KINDS = {"strategy": Strategy, "resampling": Resampling, "executor": Executor}

@@ -66,7 +66,9 @@ def cases() -> list[Any]:
     def is_quick(name: str) -> bool:
         return name in QUICK_NETWORKS or "sklearn_model" in (folder / f"{name}.yaml").read_text(encoding="utf-8")
 
-    return [n if is_quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in configs.options("model")]
+    # An objective keeps to another contract: tests/unit/test_objective.py.
+    names = [name for name in configs.options("model") if name != "optuna_objective"]
+    return [n if is_quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 QUICK_NETWORKS = ("binary_mlp", "mnist_cnn")

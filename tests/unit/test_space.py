@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.errors import ConfigError
-from hpo.space import Categorical, Float, Int, Numeric, SearchSpace
+from hpo.space import Categorical, Float, Int, Numeric, Parameter, SearchSpace, united
 from hpo.testing import SPACES
 
 CONDITIONAL: dict[str, dict[str, Any]] = {
@@ -190,3 +191,26 @@ def test_places_between_the_ends_and_values_are_each_other_s_inverse(spec: dict[
         value = parameter.at(place)
         assert parameter.contains(value)
         assert parameter.at(parameter.place(value)) == pytest.approx(value)
+
+
+def test_a_space_is_read_back_from_its_record() -> None:
+    space = SearchSpace.from_config(CONDITIONAL)
+    odd = SearchSpace([Float("x", low=0.0, high=0.95, step=0.1), Categorical("c", choices=(True, "auto", None))])
+    for each in (space, odd):
+        assert SearchSpace.from_record(json.loads(json.dumps(each.to_config()))) == each
+    assert SearchSpace.from_record({}) == SearchSpace([])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (Float("x", low=0.0, high=1.0), Float("x", low=0.5, high=2.0), Float("x", low=0.0, high=2.0)),
+        (Int("x", low=2, high=4, step=2), Int("x", low=2, high=8, step=2), Int("x", low=2, high=8, step=2)),
+        (Int("x", low=2, high=4, step=2), Int("x", low=1, high=3, step=2), Int("x", low=1, high=4)),
+        (Float("x", low=0.1, high=1.0, log=True), Float("x", low=0.0, high=1.0), Float("x", low=0.0, high=1.0)),
+        (Int("x", low=1, high=2), Float("x", low=0.0, high=9.0), Int("x", low=1, high=2)),
+        (Categorical("x", choices=(1, 2)), Int("x", low=3, high=4), Categorical("x", choices=(1, 2))),
+    ],
+)
+def test_two_domains_of_one_parameter_are_united(one: Parameter, other: Parameter, both: Parameter) -> None:
+    assert united(one, other) == both

@@ -1,13 +1,15 @@
+import dataclasses
 import functools
 
 import optuna
 import pytest
 
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, SuggestionRefused
 from hpo.space import Categorical, Float, Int, SearchSpace
+from hpo.strategies.base import Search
 from hpo.strategies.optuna import OptunaStrategy, distribution
 from hpo.testing import run
-from hpo.trial import Params, State
+from hpo.trial import EarlyStoppingOutcome, FoldResult, Objective, Params, ParamValue, State, StopReason, Trial
 
 
 def strategy(**options: object) -> OptunaStrategy:
@@ -80,3 +82,89 @@ def test_tags_follow_from_the_sampler_and_the_pruner() -> None:
     assert strategy().tags.learns
     assert not strategy().tags.pruning
     assert not OptunaStrategy(optuna.samplers.CmaEsSampler, optuna.pruners.NopPruner()).tags.several_objectives
+
+
+X, Y = Float("x", low=0.0, high=1.0), Int("y", low=1, high=100)
+CHOICE = Categorical("c", choices=("a", "b"))
+
+
+def late(built: OptunaStrategy, **options: object) -> OptunaStrategy:
+    """Begun, for trials that ask for their params while they run."""
+    search = Search(SearchSpace([]), Objective("value", "minimize"), 20, 10, seed=3, defined_by_run=True)
+    built.start(dataclasses.replace(search, **options))
+    return built
+
+
+def asked(built: OptunaStrategy, handle: optuna.Trial) -> dict[str, ParamValue]:
+    """What a trial is given, one param depending on another."""
+    given = {"c": built.suggest(handle, CHOICE)}
+    parameter = X if given["c"] == "a" else Y
+    return given | {parameter.name: built.suggest(handle, parameter)}
+
+
+def told(built: OptunaStrategy, handle: optuna.Trial, params: Params) -> None:
+    outcome = EarlyStoppingOutcome("value", None, 0.0, 0, 0, None, None, None, False, StopReason.MAX_EPOCHS)
+    fold = FoldResult(0, 1, float(handle.number), outcome, {}, {})
+    built.tell(handle, Trial(handle.number, params, (fold,)))
+
+
+def test_trials_that_ask_while_they_run_are_given_what_is_in_the_space() -> None:
+    built, spaces = late(strategy(n_startup_trials=3, multivariate=True)), set()
+    for _ in range(12):
+        proposal, handle = built.ask() or pytest.fail()
+        assert proposal.params == {}
+        params = asked(built, handle)
+        assert handle.params == params
+        spaces.add(frozenset(params))
+        told(built, handle, params)
+    assert spaces == {frozenset({"c", "x"}), frozenset({"c", "y"})}
+
+
+def test_a_trial_keeps_its_sampler_whatever_was_asked_for_since() -> None:
+    """Two that run at once are given what each would be given alone."""
+    built = late(strategy(n_startup_trials=5))
+    handles = [(built.ask() or pytest.fail())[1] for _ in range(2)]
+    mixed = [asked(built, handle) for handle in reversed(handles)][::-1]
+    alone = late(strategy(n_startup_trials=5))
+    assert mixed == [asked(alone, (alone.ask() or pytest.fail())[1]) for _ in range(2)]
+    assert mixed[0] != mixed[1]
+
+
+def test_a_search_goes_on_from_its_record_as_it_would_have() -> None:
+    whole: list[dict[str, ParamValue]] = []
+    built = late(strategy(n_startup_trials=3))
+    for _ in range(10):
+        _, handle = built.ask() or pytest.fail()
+        whole.append(asked(built, handle))
+        told(built, handle, whole[-1])
+    again = late(strategy(n_startup_trials=3))
+    for known in whole[:6]:
+        proposal, handle = again.ask(known) or pytest.fail()
+        assert proposal.params == known
+        assert asked(again, handle) == known
+        told(again, handle, known)
+    # One that was killed after its first param.
+    _, handle = again.ask({"c": whole[6]["c"]}) or pytest.fail()
+    assert asked(again, handle) == whole[6]
+    told(again, handle, whole[6])
+    for expected in whole[7:]:
+        _, handle = again.ask() or pytest.fail()
+        assert asked(again, handle) == expected
+        told(again, handle, expected)
+
+
+def test_enqueued_params_are_given_to_trials_that_ask_for_them() -> None:
+    built = late(strategy(), enqueued=({"c": "b", "y": 7}, {"x": 0.5}))
+    (first, one), (_, two) = (built.ask() or pytest.fail() for _ in range(2))
+    assert first.params == {}
+    assert asked(built, one) == {"c": "b", "y": 7}
+    assert built.suggest(two, X) == 0.5
+
+
+def test_what_does_not_fit_what_was_asked_for_before_is_refused() -> None:
+    built = late(strategy())
+    (_, one), (_, two) = (built.ask() or pytest.fail() for _ in range(2))
+    built.suggest(one, CHOICE)
+    for other in (Categorical("c", choices=("a",)), Float("c", low=0.0, high=1.0)):
+        with pytest.raises(SuggestionRefused):
+            built.suggest(two, other)
