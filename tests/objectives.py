@@ -67,6 +67,13 @@ def layered(trial):
     return total
 
 
+def layered_and_failing(trial):
+    value = layered(trial)
+    if trial.number == 1:
+        raise ValueError("asked for")
+    return value
+
+
 def slow(trial):
     """Time enough to be killed in."""
     value = layered(trial)

@@ -1,15 +1,30 @@
 """A driver that is killed at any moment: between any two lines of what it says."""
 
+import functools
 import shutil
 from pathlib import Path
 
+import objectives
+import optuna
 import pytest
-from toy_study import FOLDER, GOOD, Listed, Place, study_run, trial_runs
+from mlflow.entities import Run
+from toy_study import FOLDER, GOOD, Listed, Place, Silent, study_run, trial_runs
 
 from hpo import tracking
+from hpo.config import Definition
+from hpo.datasets import own
+from hpo.executors.inline import InlineExecutor
+from hpo.models.optuna_objective import OptunaObjective
+from hpo.objective import ObjectiveEvaluator
 from hpo.resampling import Resampling, StratifiedKFoldResampling
+from hpo.runner import Runner
+from hpo.space import SearchSpace
+from hpo.strategies.optuna import OptunaStrategy
+from hpo.study import Names, Study
+from hpo.trial import EarlyStopping, Limits, Objective
 
 FOLDS = StratifiedKFoldResampling(2)
+OBJECTIVE = Objective("value", "minimize")
 
 
 @pytest.fixture
@@ -53,3 +68,65 @@ def test_a_driver_that_is_killed_between_any_two_records_loses_and_doubles_nothi
         assert place.steps(study, "test_loss") == [0], n_lines
         assert study.data.tags["hpo.state"] == "finished", n_lines
         assert study.data.params["seed"] == "0", n_lines
+
+
+def asking() -> Study:
+    """A study of three trials whose params are known only while they run; the second fails."""
+    definition = Definition(SearchSpace([]), OBJECTIVE, EarlyStopping(patience=None), Limits(3), 0, 3)
+    sampler = functools.partial(optuna.samplers.TPESampler, n_startup_trials=1)
+    model = OptunaObjective(objectives.layered_and_failing)
+    return Study(
+        name="toy-study",
+        names=Names("optuna_objective", "own", "optuna", "own"),
+        config={"model": {}, "seed": 0},
+        definition=definition,
+        model=model,
+        dataset=own.load(),
+        evaluator=ObjectiveEvaluator(model, own.load(), OBJECTIVE, 0),
+        strategy=OptunaStrategy(sampler, optuna.pruners.NopPruner()),
+        executor=InlineExecutor(1),
+    )
+
+
+def test_params_that_are_asked_for_survive_a_kill_between_any_two_records(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.plots.draw", lambda *_: [])  # which take most of the time
+
+    def run(recorded: tracking.RecordedStudy | None = None) -> None:
+        tracker = tracking.Tracker(FOLDER, "toy", place.connect, lambda text: None)
+        try:
+            Runner(asking(), tracker, Silent(), ["seed=0"], recorded).run()
+        finally:
+            tracker.close()
+
+    def said(runs: list[Run]) -> dict[str, object]:
+        current = [run for run in trial_runs(runs) if run.data.tags.get("hpo.superseded") != "true"]
+        return {
+            run.data.tags["hpo.trial"]: (run.data.params, run.data.tags["hpo.state"], run.data.metrics.get("objective"))
+            for run in current
+        }
+
+    run()
+    lines = (FOLDER / "outbox.jsonl").read_bytes().splitlines(keepends=True)
+    whole = said(place.runs)
+    assert [state for _, state, _ in whole.values()] == ["COMPLETE", "FAIL", "COMPLETE"]
+    n_cut = 0
+    for n_lines in range(1, len(lines)):
+        for each in place.runs:
+            place.client.delete_run(each.info.run_id)
+        shutil.rmtree(FOLDER)
+        FOLDER.mkdir(parents=True)
+        (FOLDER / "outbox.jsonl").write_bytes(b"".join(lines[:n_lines]))
+        tracking.Courier(FOLDER, "toy", lambda: place.store).deliver()
+        found = tracking.find_study(place.client, place.store[1], "toy-study")
+        assert found is not None
+        run(tracking.load_from_mlflow(place.client, found, asking().evaluator.metric_names, 1))
+        assert said(place.runs) == whole, n_lines
+        assert "RUNNING" not in {each.info.status for each in place.runs}, n_lines
+        cut = [each for each in trial_runs(place.runs) if each.data.tags.get("hpo.superseded") == "true"]
+        for each in cut:
+            n_cut += 1
+            params, _, _ = whole[each.data.tags["hpo.trial"]]
+            assert each.data.params.items() <= params.items(), n_lines
+    assert n_cut > 10
