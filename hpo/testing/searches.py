@@ -24,6 +24,7 @@ from hpo.trial import (
     Objective,
     OnRung,
     Params,
+    ParamValue,
     Proposal,
     RecordedTrial,
     StopReason,
@@ -75,6 +76,7 @@ class Evaluation:
     Args:
         stopped: an earlier search, whose finished trials are answered from the record.
         seconds: how long a fold takes, and the first one as long as it takes until another is trained beside it.
+        asks: the space whose params a trial asks for while it runs, for strategies that are told of none.
     """
 
     def __init__(
@@ -86,7 +88,9 @@ class Evaluation:
         others: Sequence[str] = (),
         stopped: Evaluation | None = None,
         seconds: float = 0.0,
+        asks: SearchSpace | None = None,
     ) -> None:
+        self._asks = asks
         self._score, self._n_trials, self._n_folds = score, n_trials, n_folds
         self._curve, self._others, self._seconds = curve, others, seconds
         self.begun: list[Running] = []
@@ -106,9 +110,18 @@ class Evaluation:
         return [running.trial for running in self.begun]
 
     def __call__(self, proposal: Proposal, on_rung: OnRung | None = None, suggest: Suggest | None = None) -> Trial:
-        running = self.open(proposal.params)
+        running = self.open(proposal.params if suggest is None else self._asked(suggest))
         running.train(proposal.max_epochs, on_rung)
         return running.close()
+
+    def _asked(self, suggest: Suggest) -> Params:
+        """What a trial is given that asks for one param after another."""
+        assert self._asks is not None, "this search states its space"
+        params: dict[str, ParamValue] = {}
+        for name, parameter in self._asks.items():
+            if self._asks.is_active(name, params):
+                params[name] = suggest(parameter)
+        return params
 
     def open(self, params: Params) -> Running | ReplayedTrial:
         """See :meth:`hpo.strategies.base.Evaluate.open`."""
@@ -219,19 +232,21 @@ def run(
     stopped: Evaluation | None = None,
     n_workers: int = 1,
     seconds: float = 0.0,
+    defined_by_run: bool = False,
 ) -> Evaluation:
     """Search ``space`` with ``strategy`` for ``n_trials``; a finite strategy gets as many as its grid needs.
 
     Args:
         stop_after: trials after which the study is stopped, as if it were killed.
         stopped: such a study, with which this one goes on.
+        defined_by_run: whether trials ask for the params of ``space`` while they run.
     """
     if strategy.tags.finite:
         n_trials = max(n_trials, space.grid_size())
     folds = np.arange(3 * n_folds).reshape(n_folds, 3)
     splits = [(np.setdiff1d(folds.ravel(), part), part) if n_folds > 1 else (part[:2], part[2:]) for part in folds]
     search = Search(
-        space,
+        SearchSpace([]) if defined_by_run else space,
         Objective.of(metric, others=others),
         n_trials,
         MAX_EPOCHS,
@@ -241,8 +256,10 @@ def run(
         tuple(splits),
         n_workers,
         tuple(trial.params for trial in stopped.trials) if stopped else (),
+        defined_by_run=defined_by_run,
     )
-    evaluation = Evaluation(score, stop_after or n_trials, curve, n_folds, list(others or ()), stopped, seconds)
+    asks = space if defined_by_run else None
+    evaluation = Evaluation(score, stop_after or n_trials, curve, n_folds, list(others or ()), stopped, seconds, asks)
     strategy.plan(search)
     with contextlib.suppress(SearchStopped):
         strategy.search(search, evaluation)

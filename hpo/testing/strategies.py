@@ -235,6 +235,23 @@ def check_a_stopped_search_goes_on_and_repeats_nothing(make: MakeStrategy) -> No
         assert everything == Counter(canonical(trial.params) for trial in whole.trials)
 
 
+def check_trials_that_ask_while_they_run_are_given_what_they_ask_for(make: MakeStrategy) -> None:
+    """One param after another, with conditions; also where the search goes on from its record."""
+    for space in (SPACES["all_types"], SPACES["nested"]):
+        whole = run(make(), space, bowl, n_trials=10, defined_by_run=True)
+        assert all(space.contains(trial.params) for trial in whole.trials)
+        assert len({canonical(trial.params) for trial in whole.trials}) > 3
+        stopped = run(make(), space, bowl, n_trials=10, defined_by_run=True, stop_after=4)
+        resumed = run(make(), space, bowl, n_trials=10, defined_by_run=True, stopped=stopped)
+        assert resumed.replayed == [trial.params for trial in stopped.trials], "a trial is not given the same again"
+        if make().tags.replayable and make().tags.deterministic:
+            found = [*resumed.replayed, *(trial.params for trial in resumed.trials)]
+            assert found == [trial.params for trial in whole.trials]
+        beside = run(make(), space, bowl, n_trials=10, defined_by_run=True, n_workers=2, seconds=0.02)
+        assert len(beside.trials) == 10
+        assert all(space.contains(trial.params) for trial in beside.trials)
+
+
 def check_several_trials_are_trained_at_once(make: MakeStrategy) -> None:
     """With two workers there are two trials at a time, as many as there should be, and each is one of the space."""
     space = SPACES["all_types"]
@@ -373,6 +390,7 @@ def strategy_checks(tags: StrategyTags) -> list[Check]:
         check_it_stops_where_the_study_ends: True,
         check_an_error_of_the_study_ends_the_search: True,
         check_a_stopped_search_goes_on_and_repeats_nothing: True,
+        check_trials_that_ask_while_they_run_are_given_what_they_ask_for: tags.define_by_run,
         check_several_trials_are_trained_at_once: tags.parallel,
         check_every_fold_of_a_trial_is_evaluated_once_a_budget: True,
         check_enqueued_configurations_come_first: tags.enqueues,
