@@ -27,6 +27,7 @@ from hpo.testing.strategies import (
     check_several_trials_are_trained_at_once,
     check_the_grid_is_visited_whole_and_nothing_twice,
     check_the_prior_is_the_space_s_own,
+    check_trials_that_ask_while_they_run_are_given_what_they_ask_for,
     prior_p_value,
     strategy_checks,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "check_several_trials_are_trained_at_once",
     "check_the_grid_is_visited_whole_and_nothing_twice",
     "check_the_prior_is_the_space_s_own",
+    "check_trials_that_ask_while_they_run_are_given_what_they_ask_for",
     "parts_of",
     "prior_p_value",
     "run",

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import optuna
 import pytest
 
 from hpo import testing
 from hpo.errors import ConfigError
 from hpo.space import Categorical, Float, Numeric, Parameter, SearchSpace
 from hpo.strategies.base import Evaluate, Plan, Search, Strategy, StrategyTags
+from hpo.strategies.optuna import OptunaStrategy
 from hpo.testing import MakeStrategy
+from hpo.trial import Params, ParamValue, Proposal
 
 from .test_strategies import STRATEGIES, build
 
@@ -84,3 +87,28 @@ def test_the_prior_is_told_from_one_that_is_slightly_off() -> None:
     assert testing.prior_p_value(parameter, [trial.params["drop"] for trial in right.trials]) > 1e-6
     rounded = [round(3 * i / 400) * 0.2 for i in range(400)]
     assert testing.prior_p_value(parameter, rounded) < 1e-6
+
+
+class DrawsAnew(OptunaStrategy):
+    """Draws other values where a search goes on, whatever the record has."""
+
+    def ask(self, known: Params | None = None) -> tuple[Proposal, optuna.Trial] | None:
+        self._n_asked += 0 if known is None else 50
+        return super().ask()
+
+
+class HasOneSeed(OptunaStrategy):
+    """Gives every trial the draws of the first."""
+
+    def suggest(self, handle: optuna.Trial, parameter: Parameter) -> ParamValue:
+        self._samplers[handle.number] = self._sampler(7, None)
+        return super().suggest(handle, parameter)
+
+
+@pytest.mark.parametrize("mistaken", [DrawsAnew, HasOneSeed])
+def test_a_fault_in_answering_late_is_caught(mistaken: type[OptunaStrategy]) -> None:
+    def make() -> OptunaStrategy:
+        return mistaken(optuna.samplers.RandomSampler, optuna.pruners.NopPruner())
+
+    with pytest.raises(AssertionError):
+        testing.check_trials_that_ask_while_they_run_are_given_what_they_ask_for(make)
