@@ -48,7 +48,8 @@ def show_value(value: ParamValue) -> str:
 
 def show_params(params: Params) -> str:
     """Params on one line."""
-    return " ".join(f"{name}={show_value(value)}" for name, value in params.items())
+    # A copy, since a running trial may be given one more meanwhile.
+    return " ".join(f"{name}={show_value(value)}" for name, value in list(params.items()))
 
 
 def show_seconds(seconds: float) -> str:
