@@ -28,7 +28,7 @@ from hpo.errors import ConfigError, InputError
 from hpo.evaluation import Evaluator, check_space_fits
 from hpo.executors.base import Executor
 from hpo.extras import install_command
-from hpo.models.base import Model, WholeObjective
+from hpo.models.base import Model, SavedNetwork, WholeObjective
 from hpo.objective import ObjectiveEvaluator
 from hpo.resampling import OwnResampling, Resampling
 from hpo.space import SearchSpace
@@ -126,6 +126,8 @@ class Study:
             "code": code_digests(self.config),
             "keras_backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
             "versions": {name: importlib.metadata.version(name) for name in (*_VERSIONS, *self._backend)},
+            # Absent for all others, whose fingerprints stay what they were.
+            **({"base_digest": self.model.origin.digest} if self.model.origin else {}),
         }
 
     @property
@@ -199,6 +201,7 @@ def build_study(
             to_record = {**(to_record or config), "search_space": config["search_space"]}
             definition = Definition.of(config)
         check_space_fits(list(definition.space), model.tunables)
+        resolve_model(model, config)
         dataset = build_dataset(config)
         check_own_data_fit(dataset, model, names)
         objective, seed = definition.objective, definition.seed
@@ -349,6 +352,22 @@ def build_model(config: Mapping[str, Any]) -> Model:
     from hpo.models.keras_model import KerasModel  # imports Keras
 
     return KerasModel(found, **options)
+
+
+def resolve_model(model: Model, config: Mapping[str, Any]) -> None:
+    """Have ``model`` get what it begins from, out of the store that the study is recorded in.
+
+    Raises:
+        InputError: when it cannot be had or is of no use.
+    """
+    where = config["tracking"]
+
+    def fetch(wanted: str, folder: Path) -> SavedNetwork:
+        from hpo import tracking  # imports MLflow, which most models do not need to be built
+
+        return tracking.fetch_network(where["uri"], where["experiment"], wanted, folder)
+
+    model.resolve(fetch)
 
 
 def build_dataset(config: Mapping[str, Any]) -> Dataset:

@@ -27,7 +27,9 @@ GROUP_TAGS = ("strategy", "model", "dataset", "resampling")
 # What a factor brings with it: keys of the identity that may differ where it does.
 _IMPLIED = {
     "strategy": ("strategy",),
-    "model": ("model", "search_space"),
+    "model": ("model", "search_space", "base_digest"),
+    "model.base": ("model.base", "base_digest"),
+    "model.application_size": ("model.application_size", "base_digest"),
     "resampling": ("resampling",),
     "dataset": ("dataset", "data_digest"),
 }

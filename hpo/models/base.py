@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +116,36 @@ class FeatureMaps:
     maps: Array
 
 
+@dataclass(frozen=True)
+class SavedNetwork:
+    """A network of an earlier study, copied to this machine.
+
+    Args:
+        uri: of the model in MLflow.
+        path: of a file in Keras's own format.
+    """
+
+    uri: str
+    path: Path
+
+
+Fetch = Callable[[str, Path], SavedNetwork]
+"""Copies what a study's name or a URI of MLflow stands for into a folder; raises InputError where it cannot."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model begins from.
+
+    Args:
+        uri: where it was found.
+        digest: 32 hexadecimal characters that depend on its layers and weights.
+    """
+
+    uri: str
+    digest: str
+
+
 class FittedModel(ABC):
     """A trained model."""
 
@@ -159,6 +189,7 @@ class Model(ABC):
             and the model trains in one go.
         takes_rows: whether it wants every sample as one row of numbers, images flattened.
         flavor: MLflow's name for the kind of object that :attr:`FittedModel.native` is.
+        origin: what it begins from, once it is resolved; None for models that begin from nothing.
     """
 
     image_shape: tuple[int, ...] | None = None
@@ -166,6 +197,16 @@ class Model(ABC):
     has_epochs: bool = True
     takes_rows: bool = False
     flavor: str = "keras"
+    origin: Origin | None = None
+
+    def resolve(self, fetch: Fetch) -> None:  # noqa: B027 most models begin from nothing
+        """Get what the model begins from; called once, by the driver, before anything else is asked of the model.
+
+        Workers are sent the model as it is then, and reach no store.
+
+        Raises:
+            InputError: when it cannot be had or is of no use.
+        """
 
     def describe_budget(self, max_epochs: int, share: float) -> str:
         """A budget in the model's own unit, in words: ``9 epochs``, ``90 trees``, ``a third of the rows``."""

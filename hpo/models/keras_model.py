@@ -40,7 +40,7 @@ SCHEDULES = ("constant", "plateau", "cosine")
 # Of the plateau: what the learning rate is multiplied by after so many epochs without a smaller loss.
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.3, 2
 # What training takes, and not the function that builds.
-_OF_TRAINING = ("batch_size", "schedule")
+OF_TRAINING = ("batch_size", "schedule")
 # Samples a batch outside training, where the size changes nothing but speed.
 EVALUATION_BATCH_SIZE = 512
 # Batches between two looks at the loss: each look makes an accelerator wait for the driver.
@@ -81,7 +81,7 @@ class KerasModel(Model):
         }
         for name, value in defaults.items():
             if name not in own:
-                names = ", ".join([*own, *_OF_TRAINING, "image_shape"])
+                names = ", ".join([*own, *OF_TRAINING, "image_shape"])
                 raise ConfigError(f"model.{name}", value, f"one of {names}", f"'~model.{name}'")
         missing = [name for name, value in {**own, **defaults}.items() if value is inspect.Parameter.empty]
         if missing:
@@ -114,7 +114,7 @@ class KerasModel(Model):
         return names + tuple(f"val_{name}" for name in names)
 
     def _compiled(self, params: Params, spec: DataSpec) -> keras.Model:
-        values = {name: value for name, value in {**self._tunables, **params}.items() if name not in _OF_TRAINING}
+        values = {name: value for name, value in {**self._tunables, **params}.items() if name not in OF_TRAINING}
         model = self._build(spec, **values)
         if not isinstance(model, keras.Model) or not model.compiled:
             raise TypeError(f"{self._build.__qualname__} must return a compiled keras.Model, not {model!r}")
@@ -168,7 +168,7 @@ class KerasModel(Model):
             spec = replace(spec, target_mean=float(mean), target_std=float(std))
             model = self._compiled(params, spec)
             model.set_weights([arrays[name] for name in arrays.files if name != "targets"])
-        for layer in _layers_of(model):
+        for layer in layers_of(model):
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()
         # Else a model saved by its user is loaded with a warning about an optimizer without state.
@@ -182,14 +182,15 @@ def _with_targets_of(spec: DataSpec, y: Array) -> DataSpec:
     return replace(spec, target_mean=float(np.mean(y)), target_std=float(np.std(y)) or 1.0)
 
 
-def _layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
+def layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a network, those of networks inside it included."""
     for layer in model.layers:
-        yield from _layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+        yield from layers_of(layer) if isinstance(layer, keras.Model) else [layer]
 
 
 def _adapt(model: keras.Model, x: Array) -> None:
     """Adapt the layers that can be, in the order of the data through them, to training rows."""
-    adaptable = [layer for layer in _layers_of(model) if callable(getattr(layer, "adapt", None))]
+    adaptable = [layer for layer in layers_of(model) if callable(getattr(layer, "adapt", None))]
     for layer in adaptable:
         before = keras.Model(model.inputs, layer.input) if layer.input is not model.inputs[0] else None
         seen = x if before is None else before.predict(x, batch_size=EVALUATION_BATCH_SIZE, verbose=0)

@@ -29,7 +29,7 @@ from hpo import metrics
 from hpo.datasets.base import Array, Dataset, DataSpec
 from hpo.models.base import FitLog, FittedModel, FoldData, Model, Undisturbed
 from hpo.space import SearchSpace
-from hpo.study import build_dataset, build_model
+from hpo.study import build_dataset, build_model, resolve_model
 from hpo.trial import Decision, EarlyStopping, FitPlan, ParamValue, State, StopReason
 
 
@@ -52,6 +52,7 @@ def parts_of(*overrides: str, config_dir: str | Path | None = None) -> tuple[Mod
     model = build_model(config)
     if configs.is_from_model(config):
         config = configs.with_space_of_model(config, model.own_space)
+    resolve_model(model, config)
     return model, build_dataset(config), SearchSpace.from_config(config["search_space"])
 
 

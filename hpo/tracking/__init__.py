@@ -1,13 +1,14 @@
 """The record of a study in MLflow, which is imported only here.
 
 A study is a run; its trials are runs nested in it. ``writer.py`` says what is to be recorded to an outbox on disk
-(``outbox.py``), ``delivery.py`` takes that to MLflow, ``store.py`` connects, ``reader.py`` reads back, and
-``resume.py`` rebuilds a study that was stopped.
+(``outbox.py``), ``delivery.py`` takes that to MLflow, ``store.py`` connects, ``reader.py`` and ``networks.py``
+read back, and ``resume.py`` rebuilds a study that was stopped.
 """
 
 from hpo.tracking.comparisons import KEY, LOOK, log_comparison, looks_at
 from hpo.tracking.delivery import Courier
 from hpo.tracking.flavors import save_model
+from hpo.tracking.networks import fetch_network
 from hpo.tracking.outbox import STUDY, delivered_bytes, model_uri_of, read_outbox, run_id_of, undelivered
 from hpo.tracking.reader import (
     StudyRecord,
@@ -38,6 +39,7 @@ __all__ = [
     "absolute",
     "delivered_bytes",
     "download",
+    "fetch_network",
     "find_study",
     "list_studies",
     "load_config",

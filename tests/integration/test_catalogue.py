@@ -94,6 +94,10 @@ def test_a_model_leaves_complete_records(
 def reduced(model: str, request: pytest.FixtureRequest) -> list[str]:
     """Overrides that give a model fewer rows of the data that it implies."""
     options = list(NEEDED.get(f"model={model}", ()))
+    if model == "transfer_cnn":
+        run, small = request.getfixturevalue("hpo"), request.getfixturevalue("small")
+        assert run(*small, "limits.n_trials=1", "max_epochs=1", "study=base") == 0
+        options.append("model.base=base")
     if model in FILES:
         path, *more = FILES[model]
         options += more
