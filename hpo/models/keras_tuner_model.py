@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 
 import keras
 import keras_tuner as kt
-from hydra.utils import get_object
 from keras_tuner.engine import hyperparameters as hps
 
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
 from hpo.models.keras_model import KerasModel
+from hpo.models.named import imported, instance
 from hpo.space import Categorical, Float, Int, Parameter, SearchSpace
 from hpo.trial import Params, ParamValue
 
@@ -190,21 +190,9 @@ def _no_build(data: DataSpec) -> NoReturn:
 
 
 def _hypermodel(given: Any) -> kt.HyperModel:
-    named = given
-    if isinstance(given, str):
-        try:
-            named = get_object(given)
-        except Exception as error:  # importing a user's module may raise anything
-            module = given.partition(".")[0]
-            expected = f"a name that can be imported ({type(error).__name__}: {error})"
-            fix = f"run `python -m hpo` in the folder that holds {module}, or install it"
-            raise ConfigError("model.hypermodel", given, expected, fix) from error
+    named = imported("model.hypermodel", given)
     if inspect.isclass(named) and issubclass(named, kt.HyperModel):
-        try:
-            return named()
-        except Exception as error:
-            fix = f"'model.hypermodel={{_target_: {given}, …}}' with its arguments"
-            raise ConfigError("model.hypermodel", given, f"a class without arguments ({error})", fix) from error
+        named = instance("model.hypermodel", given, named)
     if isinstance(named, kt.HyperModel):
         return named
     if not callable(named):

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import optuna
-from hydra.utils import get_object
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -27,6 +26,7 @@ from optuna.distributions import (
 
 from hpo.errors import ConfigError
 from hpo.models.base import Control, FitLog, WholeObjective
+from hpo.models.named import imported, instance
 from hpo.space import Categorical, Float, Int, Parameter
 from hpo.trial import STEP, Decision, Objective, ParamValue, StopReason
 
@@ -224,21 +224,9 @@ def _values(returned: Any, objective: Objective) -> tuple[float, ...]:
 
 
 def _objective(given: Any) -> Callable[[LiveTrial], Any]:
-    found = given
-    if isinstance(given, str):
-        try:
-            found = get_object(given)
-        except Exception as error:  # importing a user's module may raise anything
-            module = given.partition(".")[0]
-            expected = f"a name that can be imported ({type(error).__name__}: {error})"
-            fix = f"run `python -m hpo` in the folder that holds {module}, or install it"
-            raise ConfigError("model.objective", given, expected, fix) from error
+    found = imported("model.objective", given)
     if inspect.isclass(found):
-        try:
-            found = found()
-        except Exception as error:
-            fix = f"'model.objective={{_target_: {given}, …}}' with its arguments"
-            raise ConfigError("model.objective", given, f"a class without arguments ({error})", fix) from error
+        found = instance("model.objective", given, found)
     if not callable(found):
         fix = "model.objective=my_module.objective"
         raise ConfigError("model.objective", given, "a function objective(trial)", fix)
