@@ -131,6 +131,32 @@ def workdir(tmp_path: Path, prepared_store: Path, monkeypatch: pytest.MonkeyPatc
     return folder
 
 
+@pytest.fixture(scope="session")
+def store_with_base(prepared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one study, ``mnist-base``, whose winner is a small CNN that has seen digits."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from hpo.cli import main
+
+    folder = tmp_path_factory.mktemp("base")
+    shutil.copy(prepared_store, folder / "mlflow.db")
+    where = [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"tracking.output_path={folder}"]
+    # Optuna's first trial has the model's own values.
+    options = ["model=mnist_cnn", "model.filters=8", "model.dense_units=64", "model.batch_size=64", "dataset=digits"]
+    options += ["max_epochs=6", "strategy=optuna", "limits.n_trials=1"]
+    options += ["executor=inline", "executor.threads_per_trial=1"]
+    assert main(["study=mnist-base", *options, *where]) == 0
+    GlobalHydra.instance().clear()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def with_base(workdir: Path, store_with_base: Path) -> Path:
+    """The working folder, whose default store has the study ``mnist-base``."""
+    shutil.copy(store_with_base, workdir / "hpo_runs" / "mlflow.db")
+    return workdir
+
+
 @pytest.fixture
 def hpo(workdir: Path) -> Iterator[Callable[..., int]]:
     """The command line, in this process and in the working folder; studies train inline unless told otherwise."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 import tempfile
 from collections.abc import Callable, Mapping
@@ -35,6 +36,8 @@ APPLICATIONS = {
     "resnet50_v2": ("ResNet50V2", True),
 }
 CONNECT_SECONDS = 15.0
+# Names of Keras's layers that do something in training only.
+_RANDOM = r"Dropout|^Random|^GaussianNoise$|^(MixUp|CutMix|AugMix|RandAugment)$"
 # After these come a network's answers, and no more features.
 _LAST_OF_FEATURES = (layers.Flatten, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 
@@ -42,8 +45,8 @@ _LAST_OF_FEATURES = (layers.Flatten, layers.GlobalAveragePooling2D, layers.Globa
 class TransferModel(KerasModel):
     """A head on a trained base; the base is fetched once, and travels with the model to every worker.
 
-    Layers of the base that are trained are counted from above; batch normalisation is not among them. It keeps its
-    statistics and its weights, and nothing in the base drops out or augments.
+    Layers of the base that are trained are counted from above; batch normalisation is not among them. It stays frozen,
+    which is to use its statistics and not the batch's, and nothing in the base drops out, augments or penalises.
 
     Args:
         base: the name of an earlier study, whose winner is taken; ``runs:/…`` or ``models:/…`` of MLflow; or
@@ -190,7 +193,7 @@ def build_model(
     if channels != data.input_shape[2]:
         x = ops.image.rgb_to_grayscale(x) if channels == 1 else ops.repeat(x, channels, axis=-1)
     set_depth(base, 0)
-    x = base(x, training=False)  # also while it is fine-tuned, for batch normalisation
+    x = base(x)
     if len(x.shape) == 4:
         x = layers.GlobalAveragePooling2D()(x)
     x = blocks.dense(x, dense_units, l2=l2, dropout=dropout)
@@ -220,30 +223,23 @@ class FineTuning(keras.callbacks.Callback):
         if epoch == self._epoch:
             self._change()
             # Keras made the function that takes a step before the first epoch, for what was to be trained then.
-            self.model.make_train_function()
+            self.model.make_train_function(force=True)
 
 
 def set_depth(base: keras.Model, n_layers: int) -> None:
     """Freeze ``base`` but for its last ``n_layers`` layers with weights, batch normalisation not counted."""
-    _unfreeze(base)
-    trainable = [
-        layer
-        for layer in layers_of(base)
-        if layer.trainable_weights and not isinstance(layer, layers.BatchNormalization)
-    ]
-    kept = trainable[max(0, len(trainable) - n_layers) :]
+    _make_trainable(base)
+    found = [each for each in layers_of(base) if each.trainable_weights]
+    found = [each for each in found if not isinstance(each, layers.BatchNormalization)]
+    kept = found[max(0, len(found) - n_layers) :]
     for layer in layers_of(base):
         layer.trainable = any(layer is each for each in kept)
 
 
-def _unfreeze(network: keras.Model) -> None:
-    """Make all layers trainable: a network that is frozen hides what is trainable in it, and one that is not frozen
-    passes nothing on to its layers."""
+def _make_trainable(network: keras.Model) -> None:
+    # Keras passes on to the layers only what it was not before.
+    network.trainable = False
     network.trainable = True
-    for layer in network.layers:
-        if isinstance(layer, keras.Model):
-            _unfreeze(layer)
-        layer.trainable = True
 
 
 @dataclass(frozen=True)
@@ -256,7 +252,7 @@ class _Base:
 
     @classmethod
     def of(cls, network: keras.Model) -> _Base:
-        _unfreeze(network)
+        _make_trainable(network)
         config = _for_a_base(json.loads(network.to_json()))
         return cls(json.dumps(config), network.get_weights(), int(network.input_shape[-1]))
 
@@ -273,16 +269,23 @@ class _Base:
 
 
 def _for_a_base(node: Any) -> Any:
-    """A network's config without weight penalties, whose loss would change when it is unfrozen, for real pixels."""
+    """A network's config without what holds over-fitting back in training, and for pixels that are real numbers."""
     if isinstance(node, list):
         return [_for_a_base(each) for each in node]
     if not isinstance(node, dict):
         return node
+    # Weight penalties would change the loss where layers are unfrozen.
     plain: dict[str, Any] = {
         key: None if key.endswith("_regularizer") else _for_a_base(each) for key, each in node.items()
     }
-    if plain.get("class_name") == "InputLayer":
+    name = plain.get("class_name")
+    if name == "InputLayer":
         plain["config"] = {**plain["config"], "dtype": "float32"}  # else augmented pixels would be cut to whole ones
+    elif plain.get("module") == "keras.layers" and re.search(_RANDOM, str(name)):
+        # Calling the base with training=False is not enough: Keras overrides that where the whole model is trained.
+        plain |= {"class_name": "Identity", "config": {"name": plain["config"]["name"]}}
+        for call in plain.get("inbound_nodes", ()):
+            call["kwargs"] = {}
     return plain
 
 

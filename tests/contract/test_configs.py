@@ -20,6 +20,8 @@ NEEDED = {
     "model=keras_tuner": ["model.hypermodel=hypermodels.build_classifier"],
     "model=optuna_objective": ["model.objective=objectives.sklearn_simple"],
 }
+# Models that begin from the study `mnist-base` of their store.
+BEGIN_FROM_A_STUDY = ("transfer_cnn",)
 # The model that a space is for, where they do not share a name.
 MODELS = {"from_model": "keras_tuner"}
 KINDS = {"strategy": Strategy, "resampling": Resampling, "executor": Executor}

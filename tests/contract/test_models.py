@@ -6,21 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
 from hpo import config as configs
 from hpo.datasets import digits
 from hpo.datasets.base import Dataset
-from hpo.models import mnist_cnn
-from hpo.models.base import FitLog, FoldData, Model, SavedNetwork
-from hpo.study import build_dataset, build_model
+from hpo.models.base import FitLog, FoldData, Model
+from hpo.study import build_dataset, build_model, resolve_model
 from hpo.testing import check_model
 from hpo.tracking import save_model
 from hpo.trial import Decision, EarlyStopping, FitPlan, State
 
-from .test_configs import compose
+from .test_configs import BEGIN_FROM_A_STUDY, compose
 
 
 def reviews() -> Dataset:
@@ -87,20 +85,12 @@ def config(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def model(config: dict[str, Any]) -> Model:
-    made = build_model(config)
-    made.resolve(fetch_small_network)
-    return made
-
-
-def fetch_small_network(wanted: str, folder: Path) -> SavedNetwork:
-    """What models that begin from another one get here, in place of a study's winner."""
-    keras.utils.set_random_seed(0)
-    data = digits.load().with_images_of((28, 28, 1))
-    network = mnist_cnn.build_model(data.spec, filters=4, dense_units=8)
-    network.fit(data.x, data.y, epochs=2, verbose=0)
-    network.save(folder / "model.keras")
-    return SavedNetwork(wanted, folder / "model.keras")
+def model(name: str, config: dict[str, Any], request: pytest.FixtureRequest) -> Model:
+    built = build_model(config)
+    if name in BEGIN_FROM_A_STUDY:
+        request.getfixturevalue("with_base")
+        resolve_model(built, config)
+    return built
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 import pytest
 from conftest import real_data
-from contract.test_configs import NEEDED, compose
+from contract.test_configs import BEGIN_FROM_A_STUDY, NEEDED, compose
 
 from hpo import config as configs
 from hpo.trial import State, StopReason, metric_direction
@@ -49,6 +49,8 @@ def test_a_model_leaves_complete_records(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
+    if model in BEGIN_FROM_A_STUDY:
+        request.getfixturevalue("with_base")
     arguments = [f"model={model}", f"strategy={strategy}", "limits.n_trials=2", "limits.timeout_seconds=null"]
     arguments += ["max_epochs=2", "executor.threads_per_trial=1", "study=mine"]
     n_folds = 1
@@ -94,10 +96,6 @@ def test_a_model_leaves_complete_records(
 def reduced(model: str, request: pytest.FixtureRequest) -> list[str]:
     """Overrides that give a model fewer rows of the data that it implies."""
     options = list(NEEDED.get(f"model={model}", ()))
-    if model == "transfer_cnn":
-        run, small = request.getfixturevalue("hpo"), request.getfixturevalue("small")
-        assert run(*small, "limits.n_trials=1", "max_epochs=1", "study=base") == 0
-        options.append("model.base=base")
     if model in FILES:
         path, *more = FILES[model]
         options += more

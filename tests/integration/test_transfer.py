@@ -1,103 +1,126 @@
-"""A network that begins from the winner of an earlier study, from the command line to the model that is logged."""
+"""A study that begins from the winner of another one: in workers, resumed, and logged."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas
+import numpy as np
+import pandas as pd
 import pytest
-import small as small_data
+from contract.test_configs import compose
 
-TRANSFER = (
+from hpo.models.base import Origin
+from hpo.study import build_dataset, build_model, resolve_model
+from hpo.trial import State
+
+# Few rows of Fashion-MNIST, and trials that fine-tune.
+SMALL = (
     "model=transfer_cnn",
-    "dataset=fashion_mnist",
     "dataset._target_=small.load",
     "+dataset.inner=hpo.datasets.fashion_mnist.load",
-    "+dataset.n_rows=200",
-    "model.base=base",
-    "max_epochs=3",
+    "+dataset.n_rows=300",
     "strategy=random",
+    "max_epochs=3",
     "limits.timeout_seconds=null",
     "executor.threads_per_trial=1",
-    "study=mine",
+    "search_space.unfreeze={low: 1, grid: [1]}",
+    "search_space.head_epochs.high=2",
+    "search_space.batch_size={choices: [32, 64, 128]}",
 )
 
 
-@pytest.fixture
-def base(hpo: Callable[..., int], small: tuple[str, ...], keras_home_with_data: Path) -> None:
-    """A study of a CNN on digits, whose winner is logged."""
-    assert hpo(*small, "limits.n_trials=1", "study=base") == 0
+def origin(*overrides: str) -> Origin:
+    model = build_model(compose("model=transfer_cnn", *overrides))
+    resolve_model(model, compose("model=transfer_cnn", *overrides))
+    assert model.origin is not None
+    return model.origin
 
 
-def test_a_study_begins_from_the_winner_of_another_and_goes_on_without_its_driver(
-    base: None, hpo: Callable[..., int], read: Callable[..., Any], workdir: Path, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-m", "hpo", *TRANSFER, "limits.n_trials=4"]
-    process = subprocess.Popen(command, cwd=workdir, env={**os.environ}, start_new_session=True)
-    outbox = workdir / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
-    end = time.monotonic() + 120
-    while not (outbox.exists() and '"end"' in outbox.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert hpo("resume", "mine", "executor=local") == 0
-
-    client, study, trials = read("mine")
-    assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert {trial.tags["hpo.state"] for trial in trials} == {"COMPLETE"}
-    _, first, _ = read("base")
-    assert study.tags["hpo.base_uri"] == first.tags["hpo.best_model_uri"]
-    network = mlflow.keras.load_model(study.tags["hpo.best_model_uri"])
-    answers = Path(client.download_artifacts(study.run_id, "test", str(tmp_path)))
-    said = pandas.read_parquet(answers / "predictions.parquet")
-    data = small_data.load("hpo.datasets.fashion_mnist.load", 200)
-    found = network.predict(data.x_test.reshape(-1, 28, 28, 1), verbose=0).argmax(axis=1)
-    assert data.class_names
-    assert [data.class_names[label] for label in found] == said["predicted"].tolist()
-
-
-def test_another_base_of_that_name_is_another_study(
-    base: None, hpo: Callable[..., int], small: tuple[str, ...], capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert hpo(*TRANSFER, "limits.n_trials=1") == 0
-    assert hpo(*small, "limits.n_trials=1", "study=other", "seed=3") == 0
-    capfd.readouterr()
-    assert hpo(*TRANSFER, "limits.n_trials=2", "model.base=other") == 2
-    assert "base_digest" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("given", "fix"),
-    [
-        ("nothing", "python -m hpo model=mnist_cnn study=nothing"),
-        ("runs:/0123456789abcdef0123456789abcdef/model", "model=mnist_cnn"),
-        ("models:/m-0123456789abcdef0123456789abcdef", "model=mnist_cnn"),
-        ("applications:vgg99", "applications:mobilenet_v2"),
-        ("forest", "model=mnist_cnn"),
-    ],
-)
-def test_a_base_that_cannot_be_had_is_refused(
-    given: str,
-    fix: str,
+def test_a_study_begins_from_the_winner_of_another(
     hpo: Callable[..., int],
+    read: Callable[..., Any],
+    with_base: Path,
     keras_home_with_data: Path,
-    workdir: Path,
-    capfd: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    if given == "forest":
-        assert hpo("model=random_forest", "dataset=digits", "limits.n_trials=1", "max_epochs=1", "study=forest") == 0
-    capfd.readouterr()
-    assert hpo(*TRANSFER, "limits.n_trials=1", f"model.base={given}") == 2
-    err = capfd.readouterr().err
-    assert f"error: model.base = {given}" in err
-    assert fix in err
-    assert "Traceback" not in err
-    assert not (workdir / "hpo_runs" / "studies" / "mine").exists()
+    client, base, _ = read("mnist-base")
+    assert hpo(*SMALL, "executor=local", "limits.n_trials=1", "study=clothes") == 0
+    assert hpo("resume", "clothes", "executor=local", "limits.n_trials=2") == 0
+    client, study, trials = read("clothes")
+    assert [trial.state for trial in trials] == [State.COMPLETE] * 2, [t.tags.get("hpo.error") for t in trials]
+    assert study.tags["hpo.n_resumed"] == "1"
+    assert study.tags["hpo.problems"] == ""
+    assert study.tags["hpo.base_uri"] == base.tags["hpo.best_model_uri"]
+    assert study.tags["hpo.base_digest"] == origin().digest
+    assert study.params["model.base"] == "mnist-base"
+
+    loaded = mlflow.keras.load_model(study.tags["hpo.best_model_uri"])
+    answers = Path(client.download_artifacts(study.run_id, "test", str(tmp_path))) / "predictions.parquet"
+    said = pd.read_parquet(answers)
+    config = compose(*SMALL)
+    data = build_dataset(config)
+    predicted = loaded.predict(data.x_test, verbose=0)
+    assert [data.class_names[label] for label in predicted.argmax(axis=1)] == list(said["predicted"])
+    found = np.mean(predicted.argmax(axis=1) == data.y_test)
+    assert found == pytest.approx(study.metrics["test_accuracy"], abs=1e-6)
+    assert study.metrics["test_accuracy"] > 0.2
+
+    # Another network under the name of the base: what was trained so far did not begin from it.
+    client.set_tag(base.run_id, "hpo.best_model_uri", study.tags["hpo.best_model_uri"])
+    capsys.readouterr()
+    assert hpo("resume", "clothes", "executor=local", "limits.n_trials=3") == 2
+    assert "base_digest" in capsys.readouterr().err
+    client.set_tag(base.run_id, "hpo.best_model_uri", base.tags["hpo.best_model_uri"])
+
+
+def test_a_base_can_be_named_as_mlflow_does(read: Callable[..., Any], with_base: Path) -> None:
+    _, base, _ = read("mnist-base")
+    by_name = origin()
+    assert by_name.uri == base.tags["hpo.best_model_uri"]
+    run_id = base.tags["hpo.best_trial_run_id"]
+    for name in (by_name.uri, f"runs:/{run_id}/model"):
+        assert origin(f"model.base={name}") == Origin(name, by_name.digest)
+    # Also from an experiment that is not there yet.
+    assert origin("tracking.experiment=another") == by_name
+
+
+def test_a_plan_knows_the_base_and_trains_nothing(
+    hpo: Callable[..., int], with_base: Path, keras_home_with_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hpo("plan", *SMALL) == 0
+    assert "fine_tune_factor" in capsys.readouterr().out
+    assert not (with_base / "hpo_runs" / "studies").exists()
+
+
+def test_a_base_that_cannot_be_had_is_refused_before_any_training(
+    hpo: Callable[..., int], read: Callable[..., Any], with_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ("model=svm", "dataset=iris", "strategy=random", "limits.n_trials=1", "executor.threads_per_trial=1")
+    assert hpo(*small, "study=no-network") == 0
+    client, base, _ = read("mnist-base")
+    client.delete_tag(base.run_id, "hpo.best_model_uri")
+    for given, said in (
+        ("missing", "python -m hpo model=mnist_cnn study=missing"),
+        ("no-network", "a network that Keras has saved"),
+        ("mnist-base", "a study that has logged its best model"),
+        ("applications:vgg99", "applications:mobilenet_v2"),
+        ("models:/m-00000000000000000000000000000000", "a model that is in the store"),
+        ("runs:/00000000000000000000000000000000/model", "a model that is in the store"),
+    ):
+        capsys.readouterr()
+        assert hpo("model=transfer_cnn", f"model.base={given}", "study=refused") == 2
+        error = capsys.readouterr().err
+        assert f"model.base = {given}" in error
+        assert said in error
+    assert not (with_base / "hpo_runs" / "studies" / "refused").exists()
+
+
+def test_without_any_store_it_says_how_to_make_a_base(
+    hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workdir / "hpo_runs" / "mlflow.db").unlink()
+    assert hpo("plan", "model=transfer_cnn") == 2
+    assert "`python -m hpo model=mnist_cnn study=mnist-base` makes one" in capsys.readouterr().err
+    assert not (workdir / "hpo_runs" / "mlflow.db").exists()
