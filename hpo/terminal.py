@@ -234,6 +234,8 @@ def print_definition(console: Console, study: Study, uri: str | None) -> None:
     if uri is not None:
         table.add_row("[bold]study", study.name)
     table.add_row("[bold]model", f"{study.names.model} on {study.dataset.name} ({counts})")
+    if origin := study.model.origin:
+        table.add_row("[bold]base", f"{study.config['model'].get('base')} ({origin.uri})")
     tags = study.strategy.tags
     over = "what the objective asks for" if study.is_defined_by_run else f"{len(definition.space)} parameters"
     table.add_row("[bold]search", f"{study.names.strategy} ({tags.backend}) over {over}")

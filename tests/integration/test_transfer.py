@@ -90,7 +90,9 @@ def test_a_plan_knows_the_base_and_trains_nothing(
     hpo: Callable[..., int], with_base: Path, keras_home_with_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo("plan", *SMALL) == 0
-    assert "fine_tune_factor" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"mnist-base ({origin().uri})" in said
+    assert "fine_tune_factor" in said
     assert not (with_base / "hpo_runs" / "studies").exists()
 
 

@@ -129,6 +129,7 @@ def test_studies_are_grouped_by_the_factor_and_the_seed() -> None:
         ("model.dropout", [{"model": {"dropout": value}} for value in (0.0, 0.5)]),
         ("max_epochs", [{"max_epochs": value} for value in (8, 16)]),
         ("dataset.noise", [{"dataset": {"noise": value}, "data_digest": f"d{value}"} for value in (1, 2)]),
+        ("model.base", [{"model": {"base": value}, "base_digest": f"b{value}"} for value in (1, 2)]),
     ],
 )
 def test_any_key_may_be_the_factor(by: str, changes: list[dict[str, Any]]) -> None:
@@ -148,6 +149,7 @@ def test_any_key_may_be_the_factor(by: str, changes: list[dict[str, Any]]) -> No
     ("by", "implied"),
     [
         ("model", {"model": {"_target_": "another"}, "search_space": {"C": {"type": "float"}}}),
+        ("model", {"model": {"_target_": "another"}, "base_digest": "b1"}),
         ("dataset", {"dataset": {"_target_": "another"}, "data_digest": "d2"}),
         ("resampling", {"resampling": {"_target_": "another", "n_splits": 5}}),
     ],
