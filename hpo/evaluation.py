@@ -312,11 +312,15 @@ class Evaluator:
         except Exception as caught:
             if guarded.raised is caught:
                 raise  # the driver's own failure is not the model's
+            if guarded.raised is not None:
+                raise guarded.raised from caught
             if isinstance(caught, OSError) and caught.errno in DISK_FULL:
                 raise StudyFailed(f"the disk is full ({caught}); what was recorded is safe") from caught
             log.stop_reason = _classify(caught)
             error, trace = redact(_one_line(caught)), redact(traceback.format_exc())
             kept.clear()
+        if guarded.raised is not None:  # and code of a user's may have swallowed it
+            raise guarded.raised
         return FoldResult(
             fold=fold,
             seed=seed,

@@ -47,14 +47,19 @@ class OptunaObjective(WholeObjective):
 
     def call(self, number: int, objective: Objective, log: FitLog, control: Control) -> tuple[float, ...] | None:
         trial = LiveTrial(number, objective, log, control)
+        returned: Any = None
+        is_pruned = False
         try:
             with log.phase("train"):
                 returned = self._objective(trial)
         except optuna.TrialPruned:
-            log.stop_reason = StopReason.PRUNED
-            return None
-        except _Interrupted:
-            log.stop_reason = StopReason.INTERRUPTED
+            is_pruned = True
+        except (Exception, _Interrupted):
+            if not trial.is_interrupted:
+                raise
+        # Whatever the objective made of the interruption: it may catch everything.
+        if trial.is_interrupted or is_pruned:
+            log.stop_reason = StopReason.INTERRUPTED if trial.is_interrupted else StopReason.PRUNED
             return None
         values = _values(returned, objective)
         names = (objective.metric, *objective.others)
@@ -75,6 +80,7 @@ class LiveTrial(optuna.trial.BaseTrial):
         self._user_attrs: dict[str, Any] = {}
         self._started = datetime.datetime.now()
         self._is_pruned = False
+        self.is_interrupted = False
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -103,6 +109,8 @@ class LiveTrial(optuna.trial.BaseTrial):
         return self.suggest_float(name, low, high, step=q)
 
     def _suggest(self, name: str, asked: BaseDistribution) -> Any:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a parameter must be text, not {name!r}")
         known = self._distributions.get(name)
         if known is not None:
             check_distribution_compatibility(known, asked)
@@ -151,9 +159,12 @@ class LiveTrial(optuna.trial.BaseTrial):
 
     def _leave_if_interrupted(self, decision: Decision) -> None:
         if decision is Decision.INTERRUPT:
+            self.is_interrupted = True
             raise _Interrupted
 
     def set_user_attr(self, key: str, value: Any) -> None:
+        if not isinstance(key, str):
+            raise TypeError(f"the name of an attribute must be text, not {key!r}")
         self._user_attrs[key] = value
         self._control.note(key, value if isinstance(value, str) else json.dumps(value, default=str))
 

@@ -278,6 +278,7 @@ def _for_a_base(node: Any) -> Any:
     plain: dict[str, Any] = {
         key: None if key.endswith("_regularizer") else _for_a_base(each) for key, each in node.items()
     }
+    plain |= {key: 0.0 for key in plain if key in ("dropout", "recurrent_dropout")}
     name = plain.get("class_name")
     if name == "InputLayer":
         plain["config"] = {**plain["config"], "dtype": "float32"}  # else augmented pixels would be cut to whole ones

@@ -160,8 +160,11 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         seed = derive_seed(self._search.seed, self._n_asked)
         sampler = self._one_sampler or self._sampler(seed, self._search.planned_trials)
         recorded = known or {}
-        if known is None and self._n_asked < len(self._first):
-            known = self._first[self._n_asked]
+        if self._n_asked < len(self._first):
+            first = self._first[self._n_asked]
+            # A trial that was killed while it asked has a part of it.
+            was_begun = known is not None and self._search.defined_by_run and known.items() <= first.items()
+            known = first if known is None or was_begun else known
         self._n_asked += 1
         if known in self._first:
             self._study.enqueue_trial(dict(known or {}))

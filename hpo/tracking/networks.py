@@ -34,13 +34,14 @@ def fetch_network(uri: str, experiment: str, wanted: str, folder: Path) -> Saved
         raise ConfigError("model.base", wanted, f"a model of {redact(uri)}, which holds nothing yet", _how_to(wanted))
     require_reachable(uri)
     try:
-        client = mlflow.MlflowClient(absolute(uri))
+        client = mlflow.MlflowClient(absolute(uri), absolute(uri))
         found = _model_of(client, experiment, wanted) if is_study else wanted
     except STORE_ERRORS as error:
         expected = f"an MLflow store that answers ({_first_line(error)})"
         raise TrackingError("tracking.uri", redact(uri), expected, "try again when it does") from error
     try:
-        copied = mlflow.artifacts.download_artifacts(found, dst_path=str(folder), tracking_uri=absolute(uri))
+        source = _source_of(client, found)
+        copied = mlflow.artifacts.download_artifacts(source, dst_path=str(folder), tracking_uri=absolute(uri))
     except (MlflowException, OSError) as error:
         expected = f"a model that is in the store ({_first_line(error)})"
         raise ConfigError("model.base", wanted, expected, _how_to(wanted)) from error
@@ -63,6 +64,19 @@ def _model_of(client: mlflow.MlflowClient, experiment: str, name: str) -> str:
         expected = f"a study that has logged its best model; this one is {study.state}"
         raise ConfigError("model.base", name, expected, f"python -m hpo resume {name}")
     return uri
+
+
+def _source_of(client: mlflow.MlflowClient, wanted: str) -> str:
+    """Where a version of a registered model lies; anything else as it is.
+
+    MLflow would look for a version in the registry that is set for the whole process.
+    """
+    named = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))", wanted)
+    if not named:
+        return wanted
+    name, version, alias = named.groups()
+    version = version or client.get_model_version_by_alias(name, alias).version
+    return str(client.get_model_version_download_uri(name, version))
 
 
 def _how_to(wanted: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import mlflow
 
+from hpo.errors import TrackingError
 from hpo.tracking.outbox import STUDY, read_outbox
 from hpo.tracking.reader import StudyRecord, download, fold_summaries, load_history, load_text, trial_runs
 from hpo.trial import FoldResult, RecordedTrial, State, Trial
@@ -171,7 +172,12 @@ def _trial(run: _Run, metrics: Sequence[str], n_folds: int) -> RecordedTrial:
     seconds = run.metrics.get("total_seconds", 0.0)
     ended_seconds = run.metrics.get("ended_seconds")
     trial = Trial(int(run.tags["hpo.trial"]), params, folds, seconds, not state.is_finished, ended_seconds)
-    domains = json.loads(run.tags.get("hpo.domains", "{}"))
+    try:
+        domains = json.loads(run.tags.get("hpo.domains", "{}"))
+    except ValueError as error:  # MLflow cuts long tags, the outbox does not
+        expected = "all that the trials asked for, which MLflow keeps up to 8,000 characters of"
+        fix = "go on where the study's folder with its outbox is"
+        raise TrackingError("study", run.tags.get("hpo.trial", ""), expected, fix) from error
     return RecordedTrial(trial, results, int(run.tags.get("hpo.attempt", 0)), domains)
 
 

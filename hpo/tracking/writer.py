@@ -6,6 +6,7 @@ statements wait on disk.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -138,10 +139,12 @@ class Tracker:
 
     def log_note(self, number: int, name: str, text: str) -> None:
         """What an objective says of its trial: a tag, or a text file where MLflow takes no such tag."""
-        if len(text) <= MAX_NOTE and re.fullmatch(r"[\w .:/-]{1,200}", name, re.ASCII):
+        if len(text) <= MAX_NOTE and re.fullmatch(r"[\w .:-]{1,200}", name):
             self.set_tags(number, {f"user.{name}": text})
         else:
-            self.log_text(number, text, f"user/{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:100]}.txt")
+            shown = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
+            digest = hashlib.blake2b(name.encode(errors="replace"), digest_size=4).hexdigest()
+            self.log_text(number, text, f"user/{shown}-{digest}.txt")  # names that are shown alike are told apart
 
     def log_metrics(self, key: RunKey, metrics: Mapping[str, float], step: int = 0) -> None:
         """One point a metric."""

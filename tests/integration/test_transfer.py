@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from contract.test_configs import compose
 
+from hpo import tracking
 from hpo.models.base import Origin
 from hpo.study import build_dataset, build_model, resolve_model
 from hpo.trial import State
@@ -80,8 +81,15 @@ def test_a_base_can_be_named_as_mlflow_does(read: Callable[..., Any], with_base:
     by_name = origin()
     assert by_name.uri == base.tags["hpo.best_model_uri"]
     run_id = base.tags["hpo.best_trial_run_id"]
-    for name in (by_name.uri, f"runs:/{run_id}/model"):
+    uri = tracking.absolute("sqlite:///hpo_runs/mlflow.db")
+    client = mlflow.MlflowClient(uri, uri)
+    client.create_registered_model("digits")
+    client.create_model_version("digits", by_name.uri)
+    client.set_registered_model_alias("digits", "best", "1")
+    names = (by_name.uri, f"runs:/{run_id}/model", "models:/digits/1", "models:/digits@best")
+    for name in names:
         assert origin(f"model.base={name}") == Origin(name, by_name.digest)
+    assert not (with_base / "mlflow.db").exists()
     # Also from an experiment that is not there yet.
     assert origin("tracking.experiment=another") == by_name
 

@@ -2,7 +2,7 @@
 
 import datetime
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import objectives
@@ -158,6 +158,44 @@ def test_a_value_is_the_score_and_pruning_and_interrupts_are_no_failures() -> No
         function = catches if driver.poll() is Decision.CONTINUE else (lambda trial: trial.suggest_float("x", 0, 1))
         returned, log = call(function, driver)
         assert (returned, log.stop_reason) == (None, StopReason.INTERRUPTED)
+
+
+def returns_whatever_happens(trial: Any) -> float:
+    try:
+        trial.report(1.0, 0)
+    finally:
+        return 99.0  # noqa: B012 what is to be coped with
+
+
+def prunes_whatever_happens(trial: Any) -> float:
+    try:
+        trial.report(1.0, 0)
+    except BaseException:
+        raise optuna.TrialPruned from None
+    return 99.0
+
+
+def fails_whatever_happens(trial: Any) -> float:
+    try:
+        trial.report(1.0, 0)
+    except BaseException:
+        raise RuntimeError from None
+    return 99.0
+
+
+@pytest.mark.parametrize("function", [returns_whatever_happens, prunes_whatever_happens, fails_whatever_happens])
+def test_an_interrupted_trial_is_not_finished_whatever_its_objective_makes_of_it(
+    function: Callable[[Any], float],
+) -> None:
+    returned, log = call(function, Driver(after=Decision.INTERRUPT))
+    assert (returned, log.stop_reason) == (None, StopReason.INTERRUPTED)
+
+
+def test_names_are_text() -> None:
+    with pytest.raises(TypeError, match="must be text, not 1"):
+        live(Driver()).set_user_attr(1, "one")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be text, not 1"):
+        live(Driver()).suggest_float(1, 0.0, 1.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -159,6 +159,13 @@ def test_enqueued_params_are_given_to_trials_that_ask_for_them() -> None:
     assert first.params == {}
     assert asked(built, one) == {"c": "b", "y": 7}
     assert built.suggest(two, X) == 0.5
+    # Also where they were killed before they had asked for all, or for anything.
+    again = late(strategy(), enqueued=({"c": "b", "y": 7}, {"x": 0.5}))
+    begun, one = again.ask({"c": "b"}) or pytest.fail()
+    assert begun.params == {"c": "b"}
+    assert asked(again, one) == {"c": "b", "y": 7}
+    _, two = again.ask({}) or pytest.fail()
+    assert again.suggest(two, X) == 0.5
 
 
 def test_what_does_not_fit_what_was_asked_for_before_is_refused() -> None:
