@@ -33,6 +33,7 @@ def fetch_network(uri: str, experiment: str, wanted: str, folder: Path) -> Saved
     if not store_exists(uri):
         raise ConfigError("model.base", wanted, f"a model of {redact(uri)}, which holds nothing yet", _how_to(wanted))
     require_reachable(uri)
+    mlflow.set_tracking_uri(absolute(uri))  # MLflow looks there for models:/ID, whatever store it is told of
     try:
         client = mlflow.MlflowClient(absolute(uri), absolute(uri))
         found = _model_of(client, experiment, wanted) if is_study else wanted

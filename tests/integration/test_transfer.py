@@ -95,8 +95,13 @@ def test_a_base_can_be_named_as_mlflow_does(read: Callable[..., Any], with_base:
 
 
 def test_a_plan_knows_the_base_and_trains_nothing(
-    hpo: Callable[..., int], with_base: Path, keras_home_with_data: Path, capsys: pytest.CaptureFixture[str]
+    hpo: Callable[..., int],
+    with_base: Path,
+    keras_home_with_data: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/another.db")  # as an earlier study of the process may have left it
     assert hpo("plan", *SMALL) == 0
     said = capsys.readouterr().out
     assert f"mnist-base ({origin().uri})" in said
