@@ -409,6 +409,9 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
         override = next((o for o in overrides if o.lstrip("+").partition("=")[0] == name), f"+{name}=value")
         value = override.partition("=")[2]
         return ConfigError(name, value, "no + in front, since the key is there already", f"{name}={value}")
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        key = key or missing.group(1)
+        return ConfigError(key, "not given", "a value, which the option cannot do without", f"{key}=…")
     said = next((e for e in chain if isinstance(e, OmegaConfBaseException)), error)
     reason = (str(said) or repr(said)).splitlines()[0]
     match = re.match(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", reason)
@@ -463,6 +466,9 @@ def _unknown_key(key: str, value: str) -> ConfigError:
         return ConfigError(key, value, expected, f"mend its spelling, or +{key}={value} adds it")
     known = _known_keys()
     if key.startswith("search_space.") and key.count(".") >= 2:
+        if name in ParamConf.__dataclass_fields__:
+            expected = "a parameter of the search space, as --cfg job shows them; capital letters count"
+            return ConfigError(parent, f"{name}={value}", expected, f"mend the spelling of {parent.partition('.')[2]}")
         known = [f"{parent}.{name}" for name in ParamConf.__dataclass_fields__]
     siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
     close = difflib.get_close_matches(name, siblings, n=1)

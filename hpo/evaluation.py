@@ -183,19 +183,25 @@ class Evaluator:
             )
         extra = [name for name in metrics.names(self.spec) if f"val_{name}" not in own]
         allowed = (*own, *(f"val_{name}" for name in extra))
+        scored = [name for name in allowed if name.startswith("val_")]
         others = [("objective.others", name) for name in self.objective.others if name not in COSTS]
         for key, metric in (
             ("objective.metric", self.objective.metric),
             ("early_stopping.monitor", self.early_stopping.monitor),
             *others,
         ):
+            if metric in own and not metric.startswith("val_") and key != "early_stopping.monitor":
+                expected = "a metric of rows that are not trained on, since a search would over-fit"
+                fix = f"'~{key}.{metric}'" if key == "objective.others" else f"{key}=val_{metric}"
+                raise ConfigError(key, metric, expected, fix)
             if metric not in allowed and key == "objective.others":
-                known = ", ".join([*allowed, *COSTS])
+                known = ", ".join([*scored, *COSTS])
                 raise ConfigError(
                     key, metric, f"a metric of this model and data, or a cost: {known}", f"'~{key}.{metric}'"
                 )
             if metric not in allowed:
-                expected = f"a metric of this model and data: {', '.join(allowed)}"
+                known = ", ".join(scored if key == "objective.metric" else allowed)
+                expected = f"a metric of this model and data: {known}"
                 raise ConfigError(key, metric, expected, f"{key}={own[-1]}")
         wanted = {self.objective.metric, self.early_stopping.monitor, *self.objective.others}
         self._extra = tuple(name for name in extra if f"val_{name}" in wanted)

@@ -327,6 +327,8 @@ class Comparison:
             more = max(d.n_more or 1 for _, d in unresolved)
             names = _and([o for o, _ in unresolved])
             lead = f"{best.name} has the best mean, but whether it is better than {names} is unresolved"
+            if all(math.isclose(d.mean, 0.0, abs_tol=ROUNDING) for _, d in unresolved):
+                lead = f"{best.name} has the same mean as {names}, and whether they are equivalent is unresolved"
             if parts:
                 lead = f"against {names} it is unresolved"
             settle = self.settles(more)

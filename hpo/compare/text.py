@@ -22,6 +22,12 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
+def signed(value: float, digits: int) -> str:
+    """A difference, with its sign; one that is shown as zero has a plus."""
+    shown = f"{value:+.{digits}f}"
+    return shown.replace("-", "+") if float(shown) == 0 else shown
+
+
 def interval(difference: Difference, digits: int = 4) -> str:
     """``0.0041 to 0.0123``, or why there is none."""
     if not math.isfinite(difference.low):
@@ -100,7 +106,7 @@ def _pair_cells(comparison: Comparison, difference: Difference) -> list[str]:
         verdict += f": {settles}"
     return [
         f"{difference.first} − {difference.second}",
-        f"{difference.mean:+.{digits}f}",
+        signed(difference.mean, digits),
         interval(difference, digits),
         "-" if difference.effect_size is None else f"{difference.effect_size:+.2f}",
         f"{difference.p_adjusted:.3g}",
@@ -132,6 +138,8 @@ def notes(comparison: Comparison) -> list[str]:
         effect,
         spent,
     ]
+    if some := _some_of_grids(comparison):
+        found.append(some)
     if comparison.by.partition(".")[0] != "dataset":
         found.append("Intervals are about other seeds, not about other test data: all studies share one test split.")
     n_rare = 1 - settings.alpha ** (1 / n)
@@ -146,6 +154,19 @@ def notes(comparison: Comparison) -> list[str]:
     if "seconds" not in comparison.axes:
         found.append("The studies ran on different machines, so that their seconds are not compared.")
     return found
+
+
+def _some_of_grids(comparison: Comparison) -> str:
+    """How levels that search a grid choose among its points, where there are more than trials; else nothing."""
+    ways = {
+        level: next(iter(by_seed.values())).identity.get("strategy.oversize")
+        for level, by_seed in comparison.group.studies.items()
+    }
+    said = {
+        "shuffle": "the points of the grid are visited in an order that is random per seed, up to the number of trials",
+        "coarsen": "points of the grid are left out until the others fit into the number of trials",
+    }
+    return " ".join(f"With {level} {said[way]}." for level, way in ways.items() if way in said)
 
 
 def _sharing(by: str) -> str:

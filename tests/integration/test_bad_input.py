@@ -27,6 +27,13 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "misspelt option of the dataset": (["dataset=digits", "+dataset.size=3"], "dataset.size", "digits"),
     "a key taken away that is null": (["~dataset.fallback", "dataset=digits"], "dataset.fallback", "to be taken away"),
     "a key added that is there": (["+seed=3"], "seed", "seed=3"),
+    "a parameter in other letters": (["model=svm", "search_space.c.high=3"], "search_space.c", "capital letters"),
+    "a dataset without its file": (
+        ["model=svm", "dataset=csv", "dataset.target=y"],
+        "dataset.path",
+        "cannot do without",
+    ),
+    "a metric of the training rows": (["model=svm", "objective.metric=accuracy"], "objective.metric", "val_accuracy"),
     "text for a number": (["limits.n_trials=many"], "limits.n_trials", "whole number"),
     "a fraction of a trial": (["limits.n_trials=2.5"], "limits.n_trials", "whole number"),
     "a number for a switch": (["early_stopping.restore_best_weights=maybe"], "early_stopping.restore", "true or false"),

@@ -95,9 +95,14 @@ def test_the_driver_s_own_failure_is_not_the_model_s(tmp_path: Path) -> None:
 def test_a_metric_that_the_model_does_not_report_is_refused(key: str) -> None:
     objective = Objective.of("val_auc") if key == "objective.metric" else None
     stopping = EarlyStopping("val_auc") if key != "objective.metric" else None
-    with pytest.raises(ConfigError, match="loss, val_loss") as caught:
+    with pytest.raises(ConfigError, match=r"a metric of this model and data: .*val_loss") as caught:
         evaluator(objective, stopping)
     assert caught.value.key == key
+
+
+def test_a_score_of_the_training_rows_is_no_objective() -> None:
+    with pytest.raises(ConfigError, match=r"objective\.metric=val_loss"):
+        evaluator(Objective.of("loss"), None)
 
 
 def test_the_score_of_an_epoch_whose_weights_are_lost_is_refused() -> None:

@@ -23,6 +23,7 @@ from hpo.compare.text import (
     pairs_table,
     print_comparison,
     setting,
+    signed,
 )
 from hpo.errors import ConfigError
 
@@ -195,6 +196,12 @@ def test_what_is_open_says_what_would_settle_it() -> None:
         f"Random has the best mean, but whether it is better than optuna is unresolved: "
         f"about {n + 5} other seeds, in a comparison of their own, would settle it."
     )
+
+
+def test_of_equal_means_none_is_the_best() -> None:
+    said = compared(a=(0.8, 0.9, 1.0), b=(1.0, 0.9, 0.8)).verdict
+    assert said.startswith("A has the same mean as b, and whether they are equivalent is unresolved: about ")
+    assert (signed(-1e-9, 4), signed(-0.1, 2), signed(0.0, 2)) == ("+0.0000", "-0.10", "+0.00")
 
 
 def test_more_seeds_than_were_declared_are_not_promised() -> None:
