@@ -5,6 +5,7 @@ Start-up imports Hydra and nothing heavier, so that help and config errors answe
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
@@ -119,11 +120,12 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"hpo {hpo.__version__}")
         return OK
     if re.fullmatch(r"[A-Za-z][\w-]*", first):
+        near = difflib.get_close_matches(first, known, 1)
         raise ConfigError(
             "command",
             first,
             f"one of {', '.join(known)}, or overrides such as strategy=optuna",
-            "python -m hpo --help",
+            f"python -m hpo {near[0] if near else '--help'}",
         )
     return _run(arguments)
 
@@ -375,7 +377,7 @@ def _compare(arguments: list[str]) -> int:
         from hpo.compare import command
 
         client, experiment_id = commands.open_existing(where)
-        command.compare(wanted, client, experiment_id, Path(where["output_path"]), console(), is_logged=False)
+        command.compare(wanted, client, experiment_id, Path(where["output_path"]), console(), False, arguments)
         return OK
     planned = plan_levels(wanted)  # before any of them trains
 
@@ -386,7 +388,7 @@ def _compare(arguments: list[str]) -> int:
     client, experiment_id = tracking.open_store(*store)
     finished = command.finished(wanted, client, tracking.list_studies(client, experiment_id), planned)
     command.run_missing(wanted, finished, lambda line: _run(line, _run_briefly), console())
-    made = command.compare(wanted, client, experiment_id, store[2], console(), is_logged=True)
+    made = command.compare(wanted, client, experiment_id, store[2], console(), True, arguments)
     return FAILED if made.missing else OK
 
 

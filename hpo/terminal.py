@@ -375,11 +375,12 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
     states = [trial.state for trial in result.trials]
     failed = states.count(State.FAIL)
     console.print()
+    n_saved = sum(trial.epochs_saved for trial in result.trials)
+    saved = f", {n_saved} saved by stopping early or pruning" if n_saved else ""
     done = f"{states.count(State.COMPLETE)} complete, {states.count(State.PRUNED)} pruned"
     console.print(
         f"[bold]{_ENDINGS[result.end]}[/]: {done}, {failed} failed in {show_seconds(result.seconds)}; "
-        f"{sum(t.epochs_run for t in result.trials)} {_unit_of(study)} trained, "
-        f"{sum(t.epochs_saved for t in result.trials)} saved by stopping early",
+        f"{sum(t.epochs_run for t in result.trials)} {_unit_of(study)} trained{saved}",
         highlight=False,
     )
     if study.dataset_note:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import filelock
 from rich.console import Console
 from rich.markup import escape
 
+import hpo
 from hpo import tracking
 from hpo.compare import pages, studies, text
-from hpo.compare.comparison import Comparison, Settings
+from hpo.compare.comparison import Comparison, Look, Settings
 from hpo.compare.load import load
 from hpo.compare.settings import Wanted
 from hpo.compare.tidy import write_tables
@@ -24,6 +26,7 @@ from hpo.tracking import StudyRecord
 
 RunStudy = Callable[[list[str]], int]
 """Runs the study of a command line; returns its exit code."""
+MAX_FOLDER_NAME = 60
 
 
 def run_missing(wanted: Wanted, finished: set[str], run: RunStudy, console: Console) -> None:
@@ -50,12 +53,19 @@ def run_missing(wanted: Wanted, finished: set[str], run: RunStudy, console: Cons
 
 
 def compare(
-    wanted: Wanted, client: Any, experiment_id: str, output_path: Path, console: Console, is_logged: bool
+    wanted: Wanted,
+    client: Any,
+    experiment_id: str,
+    output_path: Path,
+    console: Console,
+    is_logged: bool,
+    arguments: Sequence[str] = (),
 ) -> Comparison:
     """Read the studies back, report, and log the comparison beside them.
 
     Args:
         is_logged: whether the store is ours to write to.
+        arguments: the command line, for a reader of the report.
 
     Raises:
         ConfigError: saying what is missing.
@@ -70,23 +80,26 @@ def compare(
         found, left_out = load(client, chosen, Path(cache))
         group = studies.group(found, wanted.by, left_out)
         key = comparison_key(group)
-        folder = output_path / "comparisons" / (wanted.title if wanted.levels else f"{wanted.by}-{key[:6]}")
+        title = wanted.title if wanted.levels else f"{wanted.by}-{key[:6]}"
+        folder = output_path / "comparisons" / title / folder_name(group.studies)
         folder.mkdir(parents=True, exist_ok=True)
         looks = Looks(output_path / "comparisons" / "looks.json", key, tracking.looks_at(client, experiment_id, key))
         missing = sorted(named - {study.name for study in found})
         comparison = Comparison(
             group,
-            settings_of(wanted, looks.all, group.seeds),
-            {tuple(look["seeds"]): look["spent"] for look in looks.all},
+            settings_of(wanted, looks.all, group),
+            [look_of(each) for each in looks.all],
             dict(studies.each_test_split(records)),
             missing,
         )
         files = [*write_tables(comparison, folder)]
         report = folder / "report.md"
-        report.write_text(text.markdown(comparison), encoding="utf-8")
+        by = f"By hpo {hpo.__version__}: `{redact(shlex.join(['python', '-m', 'hpo', 'compare', *arguments]))}`"
+        report.write_text(f"{text.markdown(comparison)}\n{by}\n", encoding="utf-8")
         page = pages.write_page(comparison, folder / "report.html")
         look = {
             "seeds": group.seeds,
+            "levels": sorted(group.studies),
             "spent": comparison.spent,
             "max_seeds": comparison.settings.max_seeds,
             "min_effect": comparison.min_effect,
@@ -99,20 +112,34 @@ def compare(
             console.print(f"[yellow]missing:[/] {escape(name)}; the same command runs it", highlight=False)
         if is_logged and not missing:
             try:
-                _log(comparison, client, experiment_id, folder.name, key, look, [page, report, *files])
+                _log(comparison, client, experiment_id, title, key, look, [page, report, *files])
             except tracking.STORE_ERRORS as error:
                 said = f"MLflow did not take the comparison; the files are there: {redact(str(error))}"
                 console.print(f"[bold yellow]warning:[/] {escape(said)}", highlight=False)
         return comparison
 
 
-def settings_of(wanted: Wanted, looks: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> Settings:
-    """What was decided at the first look at any of these seeds holds at every later one.
+def folder_name(levels: Iterable[str]) -> str:
+    """Where the report on these levels lies: beside that on others of the same studies."""
+    name = "-".join(_word(level) for level in sorted(levels))
+    if len(name) <= MAX_FOLDER_NAME:
+        return name
+    return f"{name[:MAX_FOLDER_NAME]}-{hashlib.blake2b(name.encode(), digest_size=2).hexdigest()}"
+
+
+def look_of(recorded: Mapping[str, Any]) -> Look:
+    """A look as it was recorded."""
+    return Look(tuple(recorded["seeds"]), tuple(recorded["levels"]), float(recorded["spent"]))
+
+
+def settings_of(wanted: Wanted, looks: Sequence[Mapping[str, Any]], group: studies.Group) -> Settings:
+    """What was decided at the first look at a pair of these levels on any of these seeds holds at every later one.
 
     Raises:
         ConfigError: when something else is asked for now.
     """
-    first = next((look for look in looks if set(look["seeds"]) & set(seeds)), None)
+    shared = (each for each in looks if look_of(each).shares_pair(group.studies))
+    first = next((each for each in shared if {*each["seeds"]} & {*group.seeds}), None)
     if first is None:
         return Settings(wanted.min_effect, wanted.max_seeds, wanted.alpha)
     for name in ("max_seeds", "min_effect", "alpha"):
@@ -125,9 +152,9 @@ def settings_of(wanted: Wanted, looks: Sequence[Mapping[str, Any]], seeds: Seque
 
 
 def comparison_key(group: studies.Group) -> str:
-    """The same for all looks at the same question: factor, levels, and what the studies share."""
+    """The same for all looks at studies that share all but seed and level, so that leaving a level out hides none."""
     shared = sorted((k, str(v)) for k, v in studies.comparable(group.any, group.by).items())
-    question = json.dumps([group.by, sorted(group.studies), shared])
+    question = json.dumps([group.by, shared])
     return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
 
 
@@ -146,8 +173,9 @@ class Looks:
     def __init__(self, path: Path, key: str, logged: Sequence[Mapping[str, Any]]) -> None:
         self._path, self._key = path, key
         own = self._read().get(key, [])
-        known = [look["seeds"] for look in own]
-        self.all: list[Mapping[str, Any]] = [*(look for look in logged if look["seeds"] not in known), *own]
+        known = [(look["seeds"], look["levels"]) for look in own]
+        others = (look for look in logged if (look["seeds"], look["levels"]) not in known)
+        self.all: list[Mapping[str, Any]] = [*others, *own]
 
     def _read(self) -> dict[str, list[dict[str, Any]]]:
         try:
@@ -159,8 +187,8 @@ class Looks:
         return found
 
     def remember(self, look: Mapping[str, Any]) -> None:
-        """Add a look, unless one at the same seeds is there."""
-        if any(known["seeds"] == look["seeds"] for known in self.all):
+        """Add a look, unless one at the same seeds and levels is there."""
+        if any(known["seeds"] == look["seeds"] and known["levels"] == look["levels"] for known in self.all):
             return
         with filelock.FileLock(self._path.with_suffix(".lock")):
             everything = self._read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,8 +27,6 @@ from hpo.trial import EarlyStopping, Objective
 
 ALPHA = 0.05
 ROUNDING = 1e-12  # of sums of errors
-Look = tuple[int, ...]
-"""The seeds that a comparison has looked at, in order."""
 # The smallest difference that matters where the user says nothing: a point of a share, else a share of the level.
 DEFAULT_EFFECT = 0.01
 SHARES = ("accuracy", "auc", "precision", "recall", "f1", "top_k", "r2")
@@ -71,6 +69,19 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Look:
+    """One look at a question: the seeds and levels that were compared, in order, and the error that was spent on it."""
+
+    seeds: tuple[int, ...]
+    levels: tuple[str, ...]
+    spent: float
+
+    def shares_pair(self, levels: Iterable[str]) -> bool:
+        """Whether it has tested a pair of ``levels``."""
+        return len({*levels} & {*self.levels}) > 1
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the user decides about a comparison before its results are known.
 
@@ -99,7 +110,7 @@ class Comparison:
     """A group of studies, compared.
 
     Args:
-        looks: seeds at which the same question has been asked before → the error that was spent on it.
+        looks: earlier ones at studies that differ from these in seed and level only.
         test_scorings: data digest → how often its test split has been scored, by all studies of the experiment.
         missing: names of studies that were asked for and have not finished: what is said is said in the meantime.
 
@@ -111,15 +122,15 @@ class Comparison:
         self,
         group: Group,
         settings: Settings,
-        looks: Mapping[Look, float] | None = None,
+        looks: Sequence[Look] = (),
         test_scorings: Mapping[str, int] | None = None,
         missing: Sequence[str] = (),
     ) -> None:
         self.group, self.settings, self.missing = group, settings, tuple(missing)
         self.test_scorings = dict(test_scorings or {})
+        known = [look for look in looks if look.shares_pair(group.studies)]
         # Looks at other seeds alone were other experiments: they are told of, and charge nothing.
-        known = dict(sorted((looks or {}).items()))
-        self.looks = {look: spent for look, spent in known.items() if set(look) & set(group.seeds)}
+        self.looks = [look for look in known if {*look.seeds} & {*group.seeds}]
         self.n_apart = len(known) - len(self.looks)
         self.seeds = group.seeds
         n, most = len(self.seeds), settings.max_seeds
@@ -130,15 +141,31 @@ class Comparison:
 
     def _spend(self) -> float:
         """The error that this look may make: none where looks that were not declared have spent it all."""
-        look, before = tuple(self.seeds), [len(look) for look in self.looks]
-        if look in self.looks:
-            return self.looks[look]  # nothing is new
-        left = self.settings.alpha - sum(self.looks.values())
+        if self.this_look is not None:
+            return self.this_look.spent  # nothing is new
+        left = self.settings.alpha - sum(look.spent for look in self.looks)
         if left < ROUNDING:
             return 0.0
         if self.settings.max_seeds is None:
             return left
-        return min(left, alpha_of_look(self.settings.alpha, self.max_seeds, len(look), before))
+        before = [len(look.seeds) for look in self.looks]
+        return min(left, alpha_of_look(self.settings.alpha, self.max_seeds, len(self.seeds), before))
+
+    @property
+    def this_look(self) -> Look | None:
+        """The earlier look at these very seeds and levels, if there was one."""
+        levels, seeds = {*self.group.studies}, tuple(self.seeds)
+        return next((look for look in self.looks if look.seeds == seeds and {*look.levels} == levels), None)
+
+    @property
+    def earlier_looks(self) -> list[str]:
+        """The others that share seeds and a pair, in words."""
+        others = [look for look in self.looks if look is not self.this_look]
+        same = {*self.group.studies}
+        return [
+            f"{len(look.seeds)} seeds" + ("" if {*look.levels} == same else f" of {', '.join(look.levels)}")
+            for look in others
+        ]
 
     @property
     def is_exploratory(self) -> bool:
@@ -202,7 +229,7 @@ class Comparison:
     @property
     def _planned(self) -> float:
         """What the last look may spend or, where no other was declared, another comparison."""
-        n, looks = len(self.seeds), [len(look) for look in self.looks]
+        n, looks = len(self.seeds), [len(look.seeds) for look in self.looks]
         if self.settings.max_seeds is None or n >= self.max_seeds:
             return self.settings.alpha
         return alpha_of_look(self.settings.alpha, self.max_seeds, self.max_seeds, [*looks, n])

@@ -122,15 +122,14 @@ def notes(comparison: Comparison) -> list[str]:
     effect += " (a default; min_effect=… states your own)." if comparison.is_default_effect else "."
     spent = f"This look spends {comparison.spent:.3g} of an error of {settings.alpha:g}"
     if comparison.is_exploratory:
-        seeds = ", ".join(str(len(look)) for look in comparison.looks)
-        spent = f"Looks at {seeds} seeds have spent the whole error of {settings.alpha:g}: what this one finds is a"
-        spent += " reason to compare again, on other seeds and with max_seeds=… declared, and no result."
+        looks = "; ".join(comparison.earlier_looks)
+        spent = f"Looks at {looks} have spent what may be spent of an error of {settings.alpha:g}: what this one finds"
+        spent += " is a reason to compare again, on other seeds and with max_seeds=… declared, and no result."
     elif settings.max_seeds is None:
         spent += "; to add seeds and look again, declare max_seeds=… at the first look."
     else:
         spent += f" that is spread over looks up to {settings.max_seeds} seeds"
-        earlier = [str(len(look)) for look in comparison.looks if look != tuple(comparison.seeds)]
-        spent += f"; earlier looks: {', '.join(earlier)}." if earlier else "."
+        spent += f"; earlier looks: {'; '.join(comparison.earlier_looks)}." if comparison.earlier_looks else "."
     found = [
         f"Test scores are of each study's winner, which was chosen by validation, on {n} seeds as pairs.",
         _sharing(comparison.by),

@@ -24,10 +24,15 @@ from hpo.compare.stopping import Ledger, ledger
 from hpo.compare.studies import ComparedStudy
 from hpo.errors import ConfigError
 from hpo.tracking import StudyRecord
+from hpo.trial import EarlyStopping
 
 N_AGAIN = 3
 N_CURVES = 12
 _STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "WAITING": "magenta", "RUNNING": "magenta"}
+_COLUMNS = """\
+train: the same score on as many training rows, of the kept weights without dropout or augmentation
+gap: how much better that is; fit: what score, gap and curve say together
+best: the epoch that was kept, counted from 0 as in Keras"""
 Command = Callable[..., str]
 """See :func:`hpo.commands.best_command`."""
 
@@ -44,19 +49,29 @@ def show(console: Console, client: Any, record: StudyRecord, folder: Path, comma
             expected = f"a study with trials that have ended; this one is {record.state}"
             raise ConfigError("study", record.name, expected, "python -m hpo list")
         stopping = early_stopping_of(study)
-        found = ledger(study.trials, study.folds, study.epochs, stopping, study.objective)
         console.print(f"[bold]{escape(record.name)}[/]: {record.tags['hpo.objective']}\n", highlight=False)
         console.print(_trials_table(study), highlight=False)
-        _print_ledger(console, study, found, stopping.patience)
-        _offer_longer(console, study, command, stopping.patience)
+        console.print(_COLUMNS, style="dim", highlight=False)
+        if _has_budget(study):
+            found = ledger(study.trials, study.folds, study.epochs, stopping, study.objective)
+            _print_ledger(console, found, stopping)
+            _offer_longer(console, study, command, stopping.patience)
+        else:
+            console.print("\nit trains without a number of epochs that is planned, so that stopping early saves none")
         folder.mkdir(parents=True, exist_ok=True)
         page = write_curves(study, folder / "trials.html")
         console.print("\nlearning curves of the best, the over-fitted and the under-fitted trials:", highlight=False)
         console.print(f"  [cyan]{escape(str(page))}[/]", highlight=False, soft_wrap=True)
 
 
+def _has_budget(study: ComparedStudy) -> bool:
+    """Whether there are epochs to save: not where a model is trained in one go, or an objective trains as it likes."""
+    return study.record.tags.get("hpo.resampling") != "own" and int(study.folds["max_epochs"].max()) > 1
+
+
 def _trials_table(study: ComparedStudy) -> Table:
     allowed = study.folds.groupby("trial")["max_epochs"].sum()
+    has_budget = _has_budget(study)
     table = Table(header_style="bold", box=None, padding=(0, 1))
     for heading in ("trial", "state", "stopped by", study.objective.metric, "train", "gap", "epochs", "best", "saved"):
         table.add_column(heading, justify="left" if heading in ("state", "stopped by") else "right", no_wrap=True)
@@ -70,9 +85,9 @@ def _trials_table(study: ComparedStudy) -> Table:
             _number(row["mean_score"]),
             _number(row["train_score"]),
             _number(row["generalisation_gap"], "+.4f"),
-            f"{row['epochs_run']}/{most}",
+            f"{row['epochs_run']}/{most}" if has_budget else str(row["epochs_run"]),
             _number(row["best_epoch"], "g"),
-            str(row["epochs_saved"]),
+            str(row["epochs_saved"]) if has_budget else "-",
             row["fit"] if isinstance(row["fit"], str) else "",
         )
     return table
@@ -82,19 +97,20 @@ def _number(value: Any, form: str = ".4f") -> str:
     return "-" if value is None or pd.isna(value) else format(value, form)
 
 
-def _print_ledger(console: Console, study: ComparedStudy, found: Ledger, patience: int | None) -> None:
+def _print_ledger(console: Console, found: Ledger, stopping: EarlyStopping) -> None:
+    patience = stopping.patience
+    watched = f"early stopping watches {stopping.monitor}"
+    watched += ", and stops nothing" if patience is None else f" with a patience of {patience}"
     reasons = ", ".join(f"{count} × {reason}" for reason, count in found.stop_reasons.items())
     console.print(
-        f"\n{found.epochs_run:,} epochs run of {found.epochs_allowed:,} that were allowed; {found.epochs_saved:,} "
-        f"({found.share_saved:.0%}) saved by stopping early or pruning\nfolds ended by: {reasons}",
+        f"\n{watched}\n{found.epochs_run:,} epochs run of {found.epochs_allowed:,} that were allowed; "
+        f"{found.epochs_saved:,} ({found.share_saved:.0%}) saved by stopping early or pruning\n"
+        f"folds ended by: {reasons}",
         highlight=False,
     )
     if not found.shorter:
         return
-    has = "no patience: nothing stopped early" if patience is None else f"patience {patience}"
-    table = Table(
-        title=f"A shorter patience (the study had {has})", title_justify="left", header_style="bold", box=None
-    )
+    table = Table(title="With a shorter patience", title_justify="left", header_style="bold", box=None)
     for heading in ("patience", "more epochs saved", "trials that would keep another epoch", "winner"):
         table.add_column(heading, justify="right")
     for each in found.shorter:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import pkgutil
 from typing import Any
-
-from hydra.utils import get_object
 
 from hpo.errors import ConfigError
 
@@ -21,12 +21,30 @@ def imported(key: str, given: Any) -> Any:
     if not isinstance(given, str):
         return given
     try:
-        return get_object(given)
+        return _resolved(given)
+    except AttributeError as error:
+        there = [name for name in dir(error.obj) if not name.startswith("_")]
+        near = difflib.get_close_matches(error.name or "", there, 1)
+        fix = f"{key}={given.removesuffix(error.name or '')}{near[0]}" if near else f"{key}=MODULE.NAME"
+        raise ConfigError(key, given, f"a name that there is ({error})", fix) from error
     except Exception as error:  # importing a user's module may raise anything
         module = given.partition(".")[0]
         expected = f"a name that can be imported ({type(error).__name__}: {error})"
         fix = f"run `python -m hpo` in the folder that holds {module}, or install it"
         raise ConfigError(key, given, expected, fix) from error
+
+
+def _resolved(given: str) -> Any:
+    """The object of that name in the longest part of the name that is a module."""
+    module, _, name = given.rpartition(".")
+    while True:
+        try:
+            return pkgutil.resolve_name(f"{module}:{name}")
+        except ModuleNotFoundError as error:
+            if error.name != module or "." not in module:
+                raise
+        module, _, last = module.rpartition(".")
+        name = f"{last}.{name}"
 
 
 def instance(key: str, given: Any, found: type) -> Any:

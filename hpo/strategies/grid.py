@@ -42,7 +42,7 @@ def fit(search: Search, oversize: str) -> SearchSpace:
         n_trials,
         f"at least the size of the grid, {size} combinations ({fits})",
         f"limits.n_trials={size}, or strategy.oversize=coarsen (fewer points) or shuffle (a random part), "
-        "or fewer points: python -m hpo plan shows them",
+        "or fewer points: python -m hpo plan strategy.oversize=coarsen shows some",
     )
 
 

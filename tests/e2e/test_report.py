@@ -29,7 +29,7 @@ def test_the_report_opens_without_a_network(
     hpo: Callable[..., int], workdir: Path, browser: Any, pictures: Path
 ) -> None:
     assert hpo("compare", "strategies=[grid,random,optuna]", "seeds=5", "name=which", "executor=inline", *STUDIES) == 0
-    page = workdir / "hpo_runs" / "comparisons" / "which" / "report.html"
+    page = workdir / "hpo_runs" / "comparisons" / "which" / "grid-optuna-random" / "report.html"
     browser.execute_cdp_cmd("Network.enable", {})
     offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)

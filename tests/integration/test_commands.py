@@ -208,3 +208,19 @@ def test_a_study_that_is_not_there_is_answered_with_those_that_are(
     assert hpo(*small, "study=mine", "limits.n_trials=1", "max_epochs=1") == 0
     assert hpo("best", "yours") == 2
     assert "mine" in capsys.readouterr().err
+
+
+def test_the_ledger_of_early_stopping_is_for_what_trains_in_epochs(
+    hpo: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ("dataset=iris", "strategy=random", "limits.n_trials=2", "executor=inline", "max_epochs=4")
+    assert hpo(*study, "model=random_forest", "model.grow_by=2", "study=grown", "early_stopping.patience=2") == 0
+    assert hpo("trials", "grown") == 0
+    said = capsys.readouterr().out
+    assert "early stopping watches val_loss with a patience of 2" in said
+    assert re.search(r"[0-8] epochs run of 8 that were allowed", said)
+    assert hpo(*study, "model=svm", "study=fitted") == 0
+    said = capsys.readouterr().out
+    assert "2 fits trained\n" in said
+    assert hpo("trials", "fitted") == 0
+    assert "stopping early saves none" in capsys.readouterr().out

@@ -35,7 +35,7 @@ def test_every_number_of_a_report_follows_from_the_runs(
 ) -> None:
     command = ("compare", "strategies=[grid,random,hyperopt]", "name=mine", "executor=inline", *QUICK, *LIMITS)
     assert hpo(*command, "seeds=3", "min_effect=0.02") == 0
-    folder = workdir / "hpo_runs" / "comparisons" / "mine"
+    folder = workdir / "hpo_runs" / "comparisons" / "mine" / "grid-hyperopt-random"
     check_report(*store, folder, "hpo.strategy", min_effect=0.02)
 
     said = capsys.readouterr().out
@@ -48,7 +48,14 @@ def test_every_number_of_a_report_follows_from_the_runs(
     # The comparison is a run beside its studies, with the report as its artifact.
     (run,) = [r for r in all_runs(*store) if r.data.tags["hpo.kind"] == "comparison"]
     assert run.data.tags["hpo.verdict"] == page.verdict
-    look = {"seeds": [0, 1, 2], "spent": 0.05, "max_seeds": None, "min_effect": 0.02, "alpha": 0.05}
+    look = {
+        "seeds": [0, 1, 2],
+        "levels": ["grid", "hyperopt", "random"],
+        "spent": 0.05,
+        "max_seeds": None,
+        "min_effect": 0.02,
+        "alpha": 0.05,
+    }
     assert json.loads(run.data.tags[LOOK]) == look
     linked = {key.removeprefix("hpo.study."): value for key, value in run.data.tags.items() if "hpo.study." in key}
     assert linked == {row[2]: row[3] for row in page.tables["studies"][1:]}
@@ -68,6 +75,13 @@ def test_every_number_of_a_report_follows_from_the_runs(
     assert "min_effect = 0.2" in capsys.readouterr().err
     assert hpo(*command, "min_effect=0.02", "seeds=[0,1]") == 0
     assert "Exploratory" in capsys.readouterr().out
+    # So is another look at a pair without the third level, whose report takes no other's place.
+    said_before = (folder / "report.md").read_text()
+    fewer = [word.replace("grid,random,hyperopt", "random,hyperopt") for word in command]
+    assert hpo(*fewer, "min_effect=0.02", "seeds=3") == 0
+    assert "Exploratory" in capsys.readouterr().out
+    assert (folder / "report.md").read_text() == said_before
+    assert (folder.parent / "hyperopt-random" / "report.html").exists()
 
 
 def test_what_is_missing_is_said_with_the_command_that_supplies_it(
@@ -172,4 +186,5 @@ def kill_and_go_on(workdir: Path, store: tuple[Any, str], words: list[str], duri
     ]
     assert len(finished) == len(set(finished)) == n_trials
     assert all(run.info.status in ("FINISHED", "FAILED", "KILLED") for run in runs)
-    check_report(*store, workdir / "hpo_runs" / "comparisons" / "mine", "hpo.strategy", min_effect=0.01)
+    (folder,) = (path for path in (workdir / "hpo_runs" / "comparisons" / "mine").iterdir() if path.is_dir())
+    check_report(*store, folder, "hpo.strategy", min_effect=0.01)

@@ -62,3 +62,10 @@ def test_a_command_line_that_trains_again_spells_every_value_so_that_hydra_reads
     assert (parsed["strategy"], parsed["strategy/pruner"], parsed["limits.n_trials"]) == ("optuna", "none", 1)
     (read,) = parsed["enqueue"]
     assert {name: str(value) if name in ("f", "g") else value for name, value in read.items()} == params
+
+
+def test_a_misspelt_command_is_told_the_one_that_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trails", "mine"]) == 2
+    assert "fix:      python -m hpo trials" in capsys.readouterr().err
+    assert main(["qqq"]) == 2
+    assert "fix:      python -m hpo --help" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from scipy import stats
 from toy_comparison import grouped, study
 
-from hpo.compare.comparison import Comparison, Settings
+from hpo.compare.comparison import Comparison, Look, Settings
 from hpo.compare.studies import LeftOut, group
 from hpo.compare.text import (
     efficiency_table,
@@ -33,10 +33,12 @@ AS_BEST = (0.901, 0.919, 0.911, 0.929, 0.920)
 NOISY = (0.95, 0.86, 0.99, 0.82, 0.93)
 
 
-def compared(
-    settings: Settings | None = None, looks: Mapping[tuple[int, ...], float] | None = None, **scores: Sequence[float]
-) -> Comparison:
+def compared(settings: Settings | None = None, looks: Sequence[Look] = (), **scores: Sequence[float]) -> Comparison:
     return Comparison(grouped(scores), settings or Settings(), looks)
+
+
+def looked(seeds: Sequence[int], spent: float, levels: str = "ab") -> Look:
+    return Look(tuple(seeds), tuple(levels), spent)
 
 
 def printed(comparison: Comparison, paths: Sequence[str] = ()) -> str:
@@ -255,7 +257,7 @@ def test_more_seeds_than_were_declared_are_refused() -> None:
 
 
 def test_earlier_looks_have_spent_their_part() -> None:
-    made = compared(Settings(max_seeds=5), {(0, 1, 2): 0.05 * (3 / 5) ** 3}, a=BEST, b=WORST)
+    made = compared(Settings(max_seeds=5), [looked(range(3), 0.05 * (3 / 5) ** 3)], a=BEST, b=WORST)
     assert made.alpha == made.spent == pytest.approx(0.05 * (1 - (3 / 5) ** 3))
     assert not made.is_exploratory
 
@@ -263,26 +265,41 @@ def test_earlier_looks_have_spent_their_part() -> None:
 @pytest.mark.parametrize("order", list(permutations([2, 3, 5])), ids=str)
 @pytest.mark.parametrize("max_seeds", [None, 5, 8])
 def test_looks_in_any_order_spend_at_most_the_error(order: tuple[int, ...], max_seeds: int | None) -> None:
-    looks: dict[tuple[int, ...], float] = {}
+    looks: list[Look] = []
     for n in order:
-        looks[tuple(range(n))] = compared(Settings(max_seeds=max_seeds), looks, a=BEST[:n], b=WORST[:n]).spent
-    assert 0 < sum(looks.values()) <= 0.05 * (1 + 1e-9)
+        spent = compared(Settings(max_seeds=max_seeds), looks, a=BEST[:n], b=WORST[:n]).spent
+        looks.append(looked(range(n), spent))
+    assert 0 < sum(look.spent for look in looks) <= 0.05 * (1 + 1e-9)
 
 
 def test_the_same_look_again_spends_nothing_more() -> None:
-    made = compared(Settings(max_seeds=10), {(0, 1, 2, 3, 4): 0.004, tuple(range(7)): 0.01}, a=BEST, b=WORST)
+    made = compared(Settings(max_seeds=10), [looked(range(5), 0.004), looked(range(7), 0.01)], a=BEST, b=WORST)
     assert made.spent == 0.004
 
 
 def test_as_many_other_seeds_are_another_look() -> None:
-    made = compared(None, {(4, 5, 6, 7, 8): 0.05}, a=BEST, b=WORST)
+    made = compared(None, [looked(range(4, 9), 0.05)], a=BEST, b=WORST)
     assert made.is_exploratory
 
 
 def test_a_look_at_other_seeds_alone_costs_nothing_and_is_told_of() -> None:
-    made = compared(None, {(5, 6, 7, 8, 9): 0.05}, a=BEST, b=WORST)
+    made = compared(None, [looked(range(5, 10), 0.05)], a=BEST, b=WORST)
     assert made.spent == 0.05
     assert "The same question was asked 1 times before, on other seeds." in notes(made)
+
+
+@pytest.mark.parametrize("before", ["abc", "ab"])
+def test_another_set_of_levels_that_shares_a_pair_is_another_look(before: str) -> None:
+    scores = {"a": BEST, "b": WORST} if before == "abc" else {"a": BEST, "b": WORST, "c": NOISY}
+    made = compared(None, [looked(range(5), 0.05, before)], **scores)
+    assert made.is_exploratory
+    assert f"Looks at 5 seeds of {', '.join(before)} have spent" in "\n".join(notes(made))
+
+
+def test_a_look_that_shares_one_level_costs_nothing() -> None:
+    made = compared(None, [looked(range(5), 0.05, "ac")], a=BEST, b=WORST)
+    assert made.spent == 0.05
+    assert "asked" not in "\n".join(notes(made))
 
 
 def test_a_first_look_of_many_is_strict_and_not_exploratory() -> None:
@@ -292,7 +309,7 @@ def test_a_first_look_of_many_is_strict_and_not_exploratory() -> None:
 
 
 def test_an_exploratory_look_promises_nothing() -> None:
-    made = compared(None, {(0, 1, 2): 0.05}, optuna=NOISY, random=BEST)
+    made = compared(None, [Look((0, 1, 2), ("optuna", "random"), 0.05)], optuna=NOISY, random=BEST)
     assert "settle" not in made.verdict
     assert pairs_table(made)[1][0][-1] == "unresolved"
 
@@ -316,12 +333,12 @@ def test_efficiency_is_a_row_a_level_and_budget() -> None:
 
 
 def test_a_look_that_was_not_declared_is_exploratory() -> None:
-    made = compared(None, {(0, 1, 2): 0.05}, a=BEST, b=WORST)
+    made = compared(None, [looked(range(3), 0.05)], a=BEST, b=WORST)
     assert made.is_exploratory
     assert made.spent == 0.0
     assert made.verdict == "Exploratory, since the error was spent on earlier looks: a is better than b."
     said = "\n".join(notes(made))
-    assert "Looks at 3 seeds have spent the whole error of 0.05" in said
+    assert "Looks at 3 seeds have spent what may be spent of an error of 0.05" in said
     assert "no result" in said
 
 
@@ -334,14 +351,15 @@ def test_notes_say_what_was_assumed() -> None:
     assert "This look spends 0.05 of an error of 0.05; to add seeds and look again" in said
     assert "on 5 seeds as pairs" in said
     assert "seconds" not in said
-    own = "\n".join(notes(compared(Settings(0.03, 10), {(0, 1, 2): 0.05 * (3 / 10) ** 3}, a=BEST, b=WORST)))
+    own = "\n".join(notes(compared(Settings(0.03, 10), [looked(range(3), 0.05 * (3 / 10) ** 3)], a=BEST, b=WORST)))
     assert "Differences below 0.03 do not matter." in own
     spent = 0.05 * ((5 / 10) ** 3 - (3 / 10) ** 3)
-    assert f"spends {spent:.3g} of an error of 0.05 that is spread over looks up to 10 seeds; earlier looks: 3." in own
+    assert f"spends {spent:.3g} of an error of 0.05 that is spread over looks up to 10 seeds" in own
+    assert "; earlier looks: 3 seeds." in own
 
 
 def test_notes_say_how_often_the_test_split_was_scored() -> None:
-    made = Comparison(grouped({"a": BEST, "b": WORST}), Settings(), {}, {"d1": 31, "d2": 7})
+    made = Comparison(grouped({"a": BEST, "b": WORST}), Settings(), (), {"d1": 31, "d2": 7})
     said = "\n".join(notes(made))
     assert "has been scored 31 times" in said
     assert "7 times" not in said
