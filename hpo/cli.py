@@ -13,7 +13,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,8 +237,7 @@ def _run_study(conf: DictConfig, is_forced: bool = False, is_brief: bool = False
             return _run_built(study, where, overrides, is_named=False, is_brief=is_brief)
     with session.claim(where.folder(name), name):
         known = session.look_up(where, name)
-        threads = None if configs.is_given("executor.threads_per_trial") else known.get("hpo.threads_per_trial")
-        study, overrides = _build(conf, None if threads is None else int(threads))
+        study, overrides = _build(conf, known)
         return _run_built(study, where, overrides, is_named=True, is_forced=is_forced, is_brief=is_brief)
 
 
@@ -250,13 +249,14 @@ def _plan_study(conf: DictConfig) -> int:
     return OK
 
 
-def _build(conf: DictConfig, threads: int | None = None) -> tuple[Any, list[str]]:
+def _build(conf: DictConfig, known: Mapping[str, str] | None = None) -> tuple[Any, list[str]]:
     """The study of a composed config, and the overrides that define it.
 
     Args:
-        threads: threads a trial of a study that goes on, whatever the number of workers is now.
+        known: the tags of a study that goes on: its threads a trial hold, whatever the number of workers is now.
     """
     configs.check_shadowing()
+    threads = None if configs.is_given("executor.threads_per_trial") else (known or {}).get("hpo.threads_per_trial")
 
     from hpo import study as studies
     from hpo.datasets.base import DatasetUnavailable
@@ -267,10 +267,10 @@ def _build(conf: DictConfig, threads: int | None = None) -> tuple[Any, list[str]
 
     def built(conf: DictConfig, names: Any, note: str | None = None) -> Any:
         if threads is not None:
-            conf = configs.with_value(conf, "executor.threads_per_trial", threads)
+            conf = configs.with_value(conf, "executor.threads_per_trial", int(threads))
         config = configs.plain(conf)
         definition = configs.Definition.of(config)
-        return studies.build_study(config, definition, names, note, configs.for_the_record(conf))
+        return studies.build_study(config, definition, names, note, configs.for_the_record(conf), known)
 
     try:
         return built(conf, names), overrides

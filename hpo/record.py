@@ -88,7 +88,8 @@ def _record_new(study: Study, tracker: Tracker, overrides: Sequence[str], may_ch
         **may_change,
     }
     if study.model.origin:
-        tags |= {"hpo.base_uri": study.model.origin.uri, "hpo.base_digest": study.model.origin.digest}
+        origin = study.model.origin
+        tags |= {"hpo.base": origin.wanted, "hpo.base_uri": origin.uri, "hpo.base_digest": origin.digest}
     if study.dataset_note:
         tags["hpo.dataset_note"] = study.dataset_note
     defining = {key: value for key, value in study.config.items() if key not in MUTABLE}

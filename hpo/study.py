@@ -176,11 +176,13 @@ def build_study(
     names: Names,
     dataset_note: str | None = None,
     to_record: Mapping[str, Any] | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> Study:
     """Put a study together and check that its parts fit; what is quick to check comes first.
 
     Args:
         to_record: the config as it is recorded, where that differs from ``config``.
+        known: the tags of a study that goes on.
 
     Raises:
         ConfigError: for parts that cannot be made or do not fit.
@@ -201,7 +203,7 @@ def build_study(
             to_record = {**(to_record or config), "search_space": config["search_space"]}
             definition = Definition.of(config)
         check_space_fits(list(definition.space), model.tunables)
-        resolve_model(model, config)
+        resolve_model(model, config, known)
         dataset = build_dataset(config)
         check_own_data_fit(dataset, model, names)
         objective, seed = definition.objective, definition.seed
@@ -354,8 +356,11 @@ def build_model(config: Mapping[str, Any]) -> Model:
     return KerasModel(found, **options)
 
 
-def resolve_model(model: Model, config: Mapping[str, Any]) -> None:
+def resolve_model(model: Model, config: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
     """Have ``model`` get what it begins from, out of the store that the study is recorded in.
+
+    Args:
+        known: the tags of a study that goes on: with the model that it began from, whatever the name stands for now.
 
     Raises:
         InputError: when it cannot be had or is of no use.
@@ -365,6 +370,8 @@ def resolve_model(model: Model, config: Mapping[str, Any]) -> None:
     def fetch(wanted: str, folder: Path) -> SavedNetwork:
         from hpo import tracking  # imports MLflow, which most models do not need to be built
 
+        if known and wanted == known.get("hpo.base"):
+            wanted = known["hpo.base_uri"]
         return tracking.fetch_network(where["uri"], where["experiment"], wanted, folder)
 
     model.resolve(fetch)

@@ -138,10 +138,12 @@ class Origin:
     """What a model begins from.
 
     Args:
+        wanted: what the config names.
         uri: where it was found.
         digest: 32 hexadecimal characters that depend on its layers and weights.
     """
 
+    wanted: str
     uri: str
     digest: str
 

@@ -98,7 +98,7 @@ class TransferModel(KerasModel):
                 saved = fetch(self._wanted, Path(folder))
                 uri, network = saved.uri, _loaded(self._wanted, saved.path)
         _require_images_in(self._wanted, network)
-        self.origin = Origin(uri, _digest(network))
+        self.origin = Origin(self._wanted, uri, _digest(network))
         self._base = _Base.of(self._features(network))
 
     def _features(self, network: keras.Model) -> keras.Model:

@@ -68,10 +68,18 @@ def test_a_study_begins_from_the_winner_of_another(
     assert found == pytest.approx(study.metrics["test_accuracy"], abs=1e-6)
     assert study.metrics["test_accuracy"] > 0.2
 
-    # Another network under the name of the base: what was trained so far did not begin from it.
+    # The base has another winner by now: what was trained so far did not begin from it, and so the rest does not.
     client.set_tag(base.run_id, "hpo.best_model_uri", study.tags["hpo.best_model_uri"])
+    assert hpo("resume", "clothes", "executor=local", "limits.n_trials=3") == 0
+    _, again, trials = read("clothes")
+    assert len(trials) == 3
+    assert [again.tags[f"hpo.base{end}"] for end in ("", "_uri", "_digest")] == [
+        study.tags[f"hpo.base{end}"] for end in ("", "_uri", "_digest")
+    ]
+    # Another network at the address itself is refused.
+    client.set_tag(study.run_id, "hpo.base_uri", study.tags["hpo.best_model_uri"])
     capsys.readouterr()
-    assert hpo("resume", "clothes", "executor=local", "limits.n_trials=3") == 2
+    assert hpo("resume", "clothes", "executor=local", "limits.n_trials=4") == 2
     assert "base_digest" in capsys.readouterr().err
     client.set_tag(base.run_id, "hpo.best_model_uri", base.tags["hpo.best_model_uri"])
 
@@ -88,7 +96,7 @@ def test_a_base_can_be_named_as_mlflow_does(read: Callable[..., Any], with_base:
     client.set_registered_model_alias("digits", "best", "1")
     names = (by_name.uri, f"runs:/{run_id}/model", "models:/digits/1", "models:/digits@best")
     for name in names:
-        assert origin(f"model.base={name}") == Origin(name, by_name.digest)
+        assert origin(f"model.base={name}") == Origin(name, name, by_name.digest)
     assert not (with_base / "mlflow.db").exists()
     # Also from an experiment that is not there yet.
     assert origin("tracking.experiment=another") == by_name
