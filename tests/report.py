@@ -241,7 +241,8 @@ def _pair(values: Any, alpha: float) -> list[str]:
         return [f"{mean:+.4f}", "all differences are equal", "-"]
     half = stats.t.ppf(1 - alpha / 2, n - 1) * sd / math.sqrt(n)
     correction = 1 - 3 / (4 * (n - 1) - 1)  # of Hedges, as it is usually approximated
-    return [f"{mean:+.4f}", f"{mean - half:+.4f} to {mean + half:+.4f}", f"{mean / sd * correction:+.2f}"]
+    effect = "-" if n == 2 else f"{mean / sd * correction:+.2f}"
+    return [f"{mean:+.4f}", f"{mean - half:+.4f} to {mean + half:+.4f}", effect]
 
 
 def _check_tables(folder: Path, studies: dict[str, Run], trials: dict[str, list[Run]]) -> None:

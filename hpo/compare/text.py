@@ -108,7 +108,8 @@ def _pair_cells(comparison: Comparison, difference: Difference) -> list[str]:
         f"{difference.first} − {difference.second}",
         signed(difference.mean, digits),
         interval(difference, digits),
-        "-" if difference.effect_size is None else f"{difference.effect_size:+.2f}",
+        # Of two differences the corrected effect size is 0, whatever they are.
+        "-" if difference.effect_size is None or difference.n < 3 else f"{difference.effect_size:+.2f}",
         f"{difference.p_adjusted:.3g}",
         f"{difference.p_equivalent:.3g}",
         verdict,

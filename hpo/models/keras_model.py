@@ -188,6 +188,22 @@ def layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
         yield from layers_of(layer) if isinstance(layer, keras.Model) else [layer]
 
 
+def _first_convolution(model: keras.Model, x: Array) -> tuple[keras.layers.Conv2D, Array] | None:
+    """The first convolution and its answers, also that of a network which ``model`` begins with."""
+    before: Any = None
+    for operation in getattr(model, "operations", model.layers):
+        if isinstance(operation, keras.layers.Conv2D):
+            return operation, keras.Model(model.inputs, operation.output).predict(x, verbose=0)
+        if isinstance(operation, keras.Model):
+            if before is not None:
+                x = keras.Model(model.inputs, before.output).predict(x, verbose=0)
+            return _first_convolution(operation, x)
+        if before is not None and operation.input is not before.output:
+            return None  # it branches before there is any
+        before = operation
+    return None
+
+
 def _adapt(model: keras.Model, x: Array) -> None:
     """Adapt the layers that can be, in the order of the data through them, to training rows."""
     adaptable = [layer for layer in layers_of(model) if callable(getattr(layer, "adapt", None))]
@@ -277,10 +293,10 @@ class FittedKerasModel(FittedModel):
         return predicted.argmax(axis=1), predicted
 
     def feature_maps(self, x: Array) -> FeatureMaps | None:
-        first = next((layer for layer in self._model.layers if isinstance(layer, keras.layers.Conv2D)), None)
-        if first is None:
+        found = _first_convolution(self._model, x)
+        if found is None:
             return None
-        maps = keras.Model(self._model.inputs, first.output).predict(x, verbose=0)
+        first, maps = found
         return FeatureMaps(np.asarray(first.get_weights()[0]), x, maps)
 
     def save_weights(self, path: Path) -> None:

@@ -68,6 +68,10 @@ def test_a_study_begins_from_the_winner_of_another(
     assert found == pytest.approx(study.metrics["test_accuracy"], abs=1e-6)
     assert study.metrics["test_accuracy"] > 0.2
 
+    # The first convolution is inside the base.
+    files = {Path(file.path).name for file in client.list_artifacts(study.run_id, "test")}
+    assert {"filters.png", "feature_maps.png"} <= files
+
     # The base has another winner by now: what was trained so far did not begin from it, and so the rest does not.
     client.set_tag(base.run_id, "hpo.best_model_uri", study.tags["hpo.best_model_uri"])
     assert hpo("resume", "clothes", "executor=local", "limits.n_trials=3") == 0

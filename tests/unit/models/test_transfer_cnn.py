@@ -385,3 +385,16 @@ def test_an_application_has_the_weights_of_the_cache_or_says_where_to_put_them(t
     assert "_1.0_96_no_top.h5" in done.stdout
     assert "models (KERAS_HOME" in done.stdout
     assert "as Keras has it" in done.stdout
+
+
+def test_the_first_convolution_is_shown_with_what_it_makes_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = network()
+    _, fitted = fit(resolved(base), Spy(monkeypatch), FitPlan(1, 0, KEEPS_LAST), unfreeze=0)
+    images = fold().x_watch[:3]
+    shown = fitted.feature_maps(images)
+    assert shown is not None
+    kernels, bias = base.get_layer("first").get_weights()
+    np.testing.assert_array_equal(shown.filters, kernels)
+    resized = layers.Resizing(12, 12)(images.astype("float32"))
+    expected = keras.ops.conv(resized / 255, kernels, padding="valid") + bias
+    np.testing.assert_allclose(shown.maps, np.asarray(expected), atol=1e-5)
