@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import optuna
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -18,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hpo.config import Definition
+from hpo.importance import importances
 from hpo.space import Categorical, Numeric, Parameter
-from hpo.strategies.optuna import distribution
 from hpo.tables import mean_curves
 from hpo.trial import ParamValue, State, Trial
 
@@ -43,9 +42,8 @@ def draw(trials: Sequence[Trial], definition: Definition, folder: Path) -> list[
         plots["learning_curves"] = lambda: learning_curves(complete, definition)
     if definition.space:
         plots["parallel_coordinates"] = lambda: parallel_coordinates(trials, definition)
-    shared = set(definition.space).intersection(*(trial.params for trial in complete))
-    if len(complete) >= MIN_FOR_IMPORTANCES and len({trial.value for trial in complete}) > 1 and shared:
-        plots["param_importances"] = lambda: param_importances(trials, definition)
+    if found := _importances(complete, definition):
+        plots["param_importances"] = lambda: param_importances(found, len(complete), definition.objective.metric)
     paths = []
     with plt.rc_context(STYLE):
         for name, plot in plots.items():
@@ -121,22 +119,21 @@ def learning_curves(complete: Sequence[Trial], definition: Definition) -> Figure
     return figure
 
 
-def param_importances(trials: Sequence[Trial], definition: Definition) -> Figure:
-    """Optuna's importances (fANOVA, Hutter et al. 2014) of the parameters that every trial has."""
-    study = optuna.create_study(direction=definition.objective.direction)
-    for trial in trials:
-        if trial.value is not None:
-            domains = {name: distribution(definition.space[name]) for name in trial.params}
-            study.add_trial(optuna.create_trial(params=dict(trial.params), distributions=domains, value=trial.value))
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    names = list(reversed(importances))
+def _importances(complete: Sequence[Trial], definition: Definition) -> dict[str, float]:
+    pairs = [(trial.params, trial.value) for trial in complete if trial.value is not None]
+    if len(pairs) < MIN_FOR_IMPORTANCES:
+        return {}
+    return importances(definition.space, pairs, definition.objective.direction)
+
+
+def param_importances(found: Mapping[str, float], n_complete: int, metric: str) -> Figure:
+    """A bar a parameter; see :func:`hpo.importance.importances`."""
+    names = list(found)[::-1]
     figure, axes = plt.subplots(figsize=(9, 0.4 * len(names) + 1.5))
-    bars = axes.barh(names, [importances[name] for name in names])
+    bars = axes.barh(names, [found[name] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=3)
-    n_complete = len(study.get_trials(deepcopy=False))
-    share = f"share of the variance over {n_complete} complete trials"
-    axes.set(title=f"Importance for {definition.objective.metric}", xlabel=share)
+    share = f"share of the variance over {n_complete:,} complete trials"
+    axes.set(title=f"Importance for {metric}", xlabel=share)
     return figure
 
 

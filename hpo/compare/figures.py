@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from hpo import importance
 from hpo.compare.comparison import Comparison
 from hpo.compare.statistics import Difference
 from hpo.compare.tidy import tidy
@@ -18,6 +19,7 @@ from hpo.trial import StopReason
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999933", "#000000")
 HEIGHT = 380
 N_PARALLEL = 2000  # lines that a browser draws at once
+MIN_IMPORTANCE = 8
 
 
 def figures(comparison: Comparison) -> dict[str, tuple[str, go.Figure]]:
@@ -162,28 +164,19 @@ def _space(comparison: Comparison) -> SearchSpace | None:
 
 
 def importances(comparison: Comparison) -> go.Figure | None:
-    """fANOVA (Hutter et al. 2014) over the trials of all studies, of the parameters that every trial has."""
-    import optuna  # slow to import, and only needed here
-
-    from hpo.strategies.optuna import distribution
-
+    """Over the trials of all studies, of the parameters that every trial has."""
     space, trials = _space(comparison), tidy(comparison, "trials")
     complete = trials[trials["objective"].notna()]
-    if space is None or len(complete) < 8 or complete["objective"].nunique() < 2:
+    if space is None or len(complete) < MIN_IMPORTANCE:
         return None
-    study = optuna.create_study(direction=comparison.objective.direction)
-    for _, row in complete.iterrows():
-        params = json.loads(str(row["params"]))
-        domains = {name: distribution(space[name]) for name in params}
-        study.add_trial(optuna.create_trial(params=params, distributions=domains, value=float(row["objective"])))
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    try:
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (RuntimeError, ValueError):  # no parameter that all trials have, or none that varies
+    pairs = [(json.loads(str(p)), float(v)) for p, v in zip(complete["params"], complete["objective"], strict=True)]
+    found = importance.importances(space, pairs, comparison.objective.direction)
+    if not found:
         return None
     names = list(reversed(found))
     figure = go.Figure(go.Bar(x=[found[name] for name in names], y=names, orientation="h", marker_color="#0072B2"))
-    return _layout(figure, f"share of the variance, {len(complete)} trials", height=130 + 26 * len(names))
+    some = f"{len(importance.sampled(pairs)):,} of " if len(pairs) > importance.MAX_TRIALS else ""
+    return _layout(figure, f"share of the variance, {some}{len(pairs):,} trials", height=130 + 26 * len(names))
 
 
 def parallel(comparison: Comparison) -> go.Figure | None:
