@@ -339,6 +339,7 @@ def _resume(arguments: list[str]) -> int:
 _COMPARE_HELP = """usage: python -m hpo compare strategies=[A,B,…] [seeds=5] [OVERRIDE ...]
        python -m hpo compare comparison=NAME [OVERRIDE ...]
        python -m hpo compare by=KEY levels=[A,B,…] [seeds=5] [OVERRIDE ...]
+       python -m hpo compare strategies=[A,B,…] tasks=[X,Y,…] [over=dataset] [OVERRIDE ...]
        python -m hpo compare experiment=NAME [by=KEY]
 
 Runs the studies that have not finished, a study a level and seed, and compares the test scores of their winners, paired
@@ -349,6 +350,7 @@ words:
   by, levels   any config group or key, and its values: by=model.dropout levels=[0.0,0.5] '~search_space.dropout'
   comparison   a named comparison, listed below; what the command line says wins
   seeds        how many, or a list; each is a study of every level
+  tasks, over  compare on every one of these datasets (or values of another key), and rank the levels over all of them
   min_effect   the smallest difference of the test metric that matters (0.01 for accuracies unless given)
   max_seeds    the most seeds that will ever be run, if you mean to look at fewer first and add some
   alpha        the error that all looks and pairs together may make (0.05)
@@ -379,17 +381,22 @@ def _compare(arguments: list[str]) -> int:
         client, experiment_id = commands.open_existing(where)
         command.compare(wanted, client, experiment_id, Path(where["output_path"]), console(), False, arguments)
         return OK
-    planned = plan_levels(wanted)  # before any of them trains
+    planned = [plan_levels(part) for part in wanted.apart]  # before any of them trains
 
     from hpo import tracking
     from hpo.compare import command
 
     store = (where["uri"], where["experiment"], Path(where["output_path"]))
     client, experiment_id = tracking.open_store(*store)
-    finished = command.finished(wanted, client, tracking.list_studies(client, experiment_id), planned)
-    command.run_missing(wanted, finished, lambda line: _run(line, _run_briefly), console())
-    made = command.compare(wanted, client, experiment_id, store[2], console(), True, arguments)
-    return FAILED if made.missing else OK
+    records = tracking.list_studies(client, experiment_id)
+    finished = [command.finished(part, client, records, plan) for part, plan in zip(wanted.apart, planned, strict=True)]
+    made = []
+    for part, done in zip(wanted.apart, finished, strict=True):
+        command.run_missing(part, done, lambda line: _run(line, _run_briefly), console())
+        made.append(command.compare(part, client, experiment_id, store[2], console(), True, arguments))
+    if wanted.tasks:
+        command.compare_tasks(wanted, made, store[2], console(), arguments)
+    return FAILED if any(each.missing for each in made) else OK
 
 
 def plan_levels(wanted: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from hpo.compare import pages, studies, text
 from hpo.compare.comparison import Comparison, Look, Settings
 from hpo.compare.load import load
 from hpo.compare.settings import Wanted
+from hpo.compare.tasks import Task, Tasks, notes, ranks_table
 from hpo.compare.tidy import write_tables
 from hpo.errors import ConfigError, HpoError, redact
 from hpo.tracking import StudyRecord
@@ -94,8 +95,7 @@ def compare(
         )
         files = [*write_tables(comparison, folder)]
         report = folder / "report.md"
-        by = f"By hpo {hpo.__version__}: `{redact(shlex.join(['python', '-m', 'hpo', 'compare', *arguments]))}`"
-        report.write_text(f"{text.markdown(comparison)}\n{by}\n", encoding="utf-8")
+        report.write_text(f"{text.markdown(comparison)}\n{_made_by(arguments)}\n", encoding="utf-8")
         page = pages.write_page(comparison, folder / "report.html")
         look = {
             "seeds": group.seeds,
@@ -117,6 +117,36 @@ def compare(
                 said = f"MLflow did not take the comparison; the files are there: {redact(str(error))}"
                 console.print(f"[bold yellow]warning:[/] {escape(said)}", highlight=False)
         return comparison
+
+
+def compare_tasks(
+    wanted: Wanted,
+    comparisons: Sequence[Comparison],
+    output_path: Path,
+    console: Console,
+    arguments: Sequence[str] = (),
+) -> Tasks:
+    """Rank the levels over the tasks that they were compared on, and report."""
+    tasks = Tasks(wanted.over, [Task(*each) for each in zip(wanted.tasks, comparisons, strict=True)], wanted.alpha)
+    folder = output_path / "comparisons" / f"{wanted.title}-over-{_word(wanted.over)}" / folder_name(wanted.tasks)
+    folder.mkdir(parents=True, exist_ok=True)
+    page = pages.write_tasks_page(tasks, folder / "report.html")
+    report = folder / "report.md"
+    lines = [f"# {tasks.by} over {tasks.over}", "", f"**{tasks.verdict}**", ""]
+    lines += [*text.markdown_table(*ranks_table(tasks)), "", *(f"- {note}" for note in notes(tasks)), ""]
+    report.write_text("\n".join([*lines, _made_by(arguments), ""]), encoding="utf-8")
+    console.rule(style="dim")
+    text.print_table(console, f"{tasks.by} over {tasks.over}", *ranks_table(tasks))
+    for note in notes(tasks):
+        console.print(f"[dim]{escape(note)}[/]", highlight=False)
+    console.print(f"\n[bold green]{escape(tasks.verdict)}[/]", highlight=False)
+    for path in (page, report):
+        console.print(f"  [cyan]{escape(str(path))}[/]", highlight=False, soft_wrap=True)
+    return tasks
+
+
+def _made_by(arguments: Sequence[str]) -> str:
+    return f"By hpo {hpo.__version__}: `{redact(shlex.join(['python', '-m', 'hpo', 'compare', *arguments]))}`"
 
 
 def folder_name(levels: Iterable[str]) -> str:

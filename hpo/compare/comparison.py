@@ -345,14 +345,14 @@ class Comparison:
         unresolved = [(o, d) for o, d in against if o not in beaten and o not in equal]
         parts = []
         if beaten:
-            parts.append(f"{best.name} is better than {_and(beaten)}")
+            parts.append(f"{best.name} is better than {listed(beaten)}")
         if equal:
             subject = "it" if parts else best.name
-            parts.append(f"{subject} is equivalent to {_and(equal)} within {self.min_effect:.3g}")
+            parts.append(f"{subject} is equivalent to {listed(equal)} within {self.min_effect:.3g}")
         said = " and ".join(parts)
         if unresolved:
             more = max(d.n_more or 1 for _, d in unresolved)
-            names = _and([o for o, _ in unresolved])
+            names = listed([o for o, _ in unresolved])
             lead = f"{best.name} has the best mean, but whether it is better than {names} is unresolved"
             if all(math.isclose(d.mean, 0.0, abs_tol=ROUNDING) for _, d in unresolved):
                 lead = f"{best.name} has the same mean as {names}, and whether they are equivalent is unresolved"
@@ -374,7 +374,8 @@ class Comparison:
         return f"{said[0].upper()}{said[1:]}."
 
 
-def _and(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

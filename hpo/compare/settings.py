@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import yaml
 from hpo import config as configs
 from hpo.errors import ConfigError
 
-MIN_SEEDS = 2
+MIN_SEEDS = MIN_TASKS = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Wanted:
         alpha: the error that all looks and pairs together may spend.
         experiment: compare what this MLflow experiment holds, and run nothing.
         name: of the comparison; None makes one from what it compares.
+        tasks: values of ``over``: the levels are compared on each, and then ranked over all.
+        over: a config group or key.
         overrides: of all studies.
     """
 
@@ -43,6 +45,8 @@ class Wanted:
     alpha: float = 0.05
     experiment: str | None = None
     name: str | None = None
+    tasks: tuple[str, ...] = ()
+    over: str = "dataset"
     overrides: tuple[str, ...] = ()
 
     @property
@@ -52,17 +56,37 @@ class Wanted:
         text = repr((self.by, sorted(self.overrides), *([sorted(own.items())] if own else [])))
         return self.name or f"cmp-{hashlib.blake2b(text.encode(), digest_size=5).hexdigest()}"
 
+    @property
+    def apart(self) -> list[Wanted]:
+        """A comparison for each task; itself where there are none."""
+        if not self.tasks:
+            return [self]
+        return [
+            replace(
+                self,
+                tasks=(),
+                name=None if self.name is None else f"{self.name}-{word(task)}",
+                overrides=(*self.overrides, f"{self.over}={task}"),
+            )
+            for task in self.tasks
+        ]
+
     def study(self, level: str, seed: int) -> str:
         """The name of a study: the same whenever the same is asked for, so that it is continued."""
-        word = re.sub(r"[^A-Za-z0-9_.]+", "-", level).strip("-") or "x"
-        if word != level:
-            word += f"-{hashlib.blake2b(level.encode(), digest_size=2).hexdigest()}"  # else -1 and 1 were one study
-        return f"{self.title}-{word}-s{seed}"
+        return f"{self.title}-{word(level)}-s{seed}"
 
     def command(self, level: str, seed: int) -> list[str]:
         """The command line of a study."""
         own = [*self.overrides, f"{self.by}={level}", *self.levels[level]]
         return [*own, f"seed={seed}", f"study={self.study(level, seed)}"]
+
+
+def word(value: str) -> str:
+    """``value`` as a part of a name."""
+    made = re.sub(r"[^A-Za-z0-9_.]+", "-", value).strip("-") or "x"
+    if made == value:
+        return made
+    return f"{made}-{hashlib.blake2b(value.encode(), digest_size=2).hexdigest()}"  # else -1 and 1 were one
 
 
 _WORDS = tuple(each.name for each in fields(Wanted) if each.name != "overrides")
@@ -100,6 +124,8 @@ def parse(arguments: Sequence[str]) -> Wanted:
     given = {**named, **own}
     levels = _levels(given.pop("levels", {}), named.get("levels", {}))
     seeds = _seeds(given.pop("seeds", 5))
+    if "tasks" in given:
+        given["tasks"] = _tasks(given["tasks"])
     pinned = given.pop("overrides", [])
     if given.get("by", "strategy") == "strategy":
         levels = {level: own_overrides or _grid_options(level) for level, own_overrides in levels.items()}
@@ -116,7 +142,7 @@ def _grid_options(strategy: str) -> tuple[str, ...]:
 
 
 def _value(key: str, text: str) -> Any:
-    if key in ("name", "by", "experiment", "comparison"):
+    if key in ("name", "by", "over", "experiment", "comparison"):
         return text
     if key in ("min_effect", "alpha"):
         with contextlib.suppress(ValueError):
@@ -164,6 +190,14 @@ def _seeds(given: Any) -> tuple[int, ...]:
     return seeds
 
 
+def _tasks(given: Any) -> tuple[str, ...]:
+    tasks = [_level(each) for each in given] if isinstance(given, list) else []
+    if len(tasks) < MIN_TASKS or len(set(tasks)) != len(tasks) or any(isinstance(each, list | dict) for each in given):
+        expected = f"a list of at least {MIN_TASKS} different ones"
+        raise ConfigError("tasks", given, expected, "'tasks=[iris, wine, breast_cancer]'")
+    return tuple(tasks)
+
+
 def _checked(wanted: Wanted) -> Wanted:
     n = MIN_SEEDS if wanted.experiment is not None else len(wanted.seeds)
     if wanted.max_seeds is not None and (type(wanted.max_seeds) is not int or wanted.max_seeds < n):
@@ -186,17 +220,21 @@ def _checked(wanted: Wanted) -> Wanted:
         raise ConfigError("by", wanted.by, "a factor that leaves all levels with the same score", "by=strategy")
     if not re.fullmatch(r"[A-Za-z_][\w./]*", str(wanted.by)):
         raise ConfigError("by", wanted.by, "a config group or a key, such as strategy or model.dropout", "by=strategy")
+    if not re.fullmatch(r"[A-Za-z_][\w./]*", wanted.over) or wanted.over in ("seed", "study", wanted.by):
+        expected = "a config group or a key that is no factor, such as dataset"
+        raise ConfigError("over", wanted.over, expected, "over=dataset")
     if wanted.experiment is not None:
-        if wanted.levels:
+        if wanted.levels or wanted.tasks:
+            given = "levels" if wanted.levels else "tasks"
             raise ConfigError(
-                "experiment", wanted.experiment, "no levels, since it runs nothing", "leave one of them out"
+                "experiment", wanted.experiment, f"no {given}, since it runs nothing", "leave one of them out"
             )
         return wanted
     if len(wanted.levels) < 2:
         expected = "at least two levels to compare, or experiment=… to compare the studies that there are"
         raise ConfigError("levels", list(wanted.levels) or "none", expected, "'strategies=[random, optuna]'")
     keys = [override.lstrip("+~").partition("=")[0] for override in wanted.overrides]
-    for key in ("seed", "study", wanted.by):
+    for key in ("seed", "study", wanted.by, *((wanted.over,) if wanted.tasks else ())):
         if key in keys:
             raise ConfigError(key, "given for all studies", "nothing, since the comparison sets it", f"leave {key} out")
     return wanted

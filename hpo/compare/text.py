@@ -182,16 +182,8 @@ TABLES = {"Levels": levels_table, "Pairs": pairs_table, "Search efficiency": eff
 def print_comparison(console: Console, comparison: Comparison, paths: Sequence[str] = ()) -> None:
     """The whole of it in the terminal, the verdict last, where the eye is."""
     console.print(f"[bold]{escape(setting(comparison))}[/]\n", highlight=False)
-    for title, (headings, rows) in ((title, make(comparison)) for title, make in TABLES.items()):
-        table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
-        for place, heading in enumerate(headings):
-            table.add_column(
-                heading, justify="left" if place == 0 or heading == "verdict" else "right", overflow="fold"
-            )
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table, highlight=False)
-        console.print()
+    for title, make in TABLES.items():
+        print_table(console, title, *make(comparison))
     for note in notes(comparison):
         console.print(f"[dim]{escape(note)}[/]", highlight=False)
     for left_out in comparison.group.left_out:
@@ -202,16 +194,32 @@ def print_comparison(console: Console, comparison: Comparison, paths: Sequence[s
         console.print(f"  [cyan]{escape(path)}[/]", highlight=False, soft_wrap=True)
 
 
+def print_table(console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table and an empty line."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if place == 0 or heading == "verdict" else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table, highlight=False)
+    console.print()
+
+
 def markdown(comparison: Comparison) -> str:
     """``report.md``: the same for a pull request."""
     lines = [f"# {setting(comparison)[0].upper()}{setting(comparison)[1:]}", "", f"**{comparison.verdict}**", ""]
     for title, (headings, rows) in ((title, make(comparison)) for title, make in TABLES.items()):
-        lines += [f"## {title}", "", _row(headings), _row(["---"] * len(headings)), *map(_row, rows), ""]
+        lines += [f"## {title}", "", *markdown_table(headings, rows), ""]
     lines += [f"- {note}" for note in notes(comparison)]
     if comparison.group.left_out:
         lines += ["", "## Left out", ""]
         lines += [f"- `{left.name}`: {left.reason}" for left in comparison.group.left_out]
     return "\n".join(lines) + "\n"
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    return [_row(headings), _row(["---"] * len(headings)), *map(_row, rows)]
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -8,18 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.offline
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import hpo
 from hpo.compare.comparison import early_stopping_of
 from hpo.compare.figures import COLORS
 from hpo.compare.load import read
+from hpo.compare.pages import render
 from hpo.compare.stopping import Ledger, ledger
 from hpo.compare.studies import ComparedStudy
 from hpo.errors import ConfigError
@@ -141,26 +139,17 @@ def write_curves(study: ComparedStudy, path: Path) -> Path:
     notable = ranked[ranked["fit"].isin(["over-fitted", "under-fitted"])].head(N_CURVES // 2)
     chosen = pd.concat([ranked.head(N_CURVES - len(notable)), notable]).drop_duplicates("trial")
     monitor = str(study.folds["monitor"].iloc[0])
-    parts = []
+    drawn = {}
     for row in chosen.to_dict("records") if monitor in study.epochs else ():
-        figure = _curves(study, int(row["trial"]), monitor)
         title = f"Trial {row['trial']}: {study.objective.metric} {row['objective']:.4f}"
         fit = row["fit"] if isinstance(row["fit"], str) else "undetermined"
-        drawn = figure.to_html(
-            full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False}
-        )
-        parts.append((f"trial-{row['trial']}", f"{title} ({fit})", drawn))
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("hpo.compare", "."), autoescape=True)
-    text = environment.get_template("page.html").render(
+        drawn[f"trial-{row['trial']}"] = (f"{title} ({fit})", _curves(study, int(row["trial"]), monitor))
+    return render(
+        path,
+        drawn,
         title=f"Learning curves of {study.name}",
         setting=f"{monitor} by epoch: solid on watched rows, dotted on training rows; a dot marks the epoch kept",
-        figures=parts,
-        wide=(),
-        version=hpo.__version__,
-        plotlyjs=plotly.offline.get_plotlyjs(),
     )
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def _curves(study: ComparedStudy, trial: int, monitor: str) -> go.Figure:

@@ -84,6 +84,44 @@ def test_every_number_of_a_report_follows_from_the_runs(
     assert (folder.parent / "hyperopt-random" / "report.html").exists()
 
 
+def test_levels_are_ranked_over_tasks(
+    hpo: Callable[..., int], workdir: Path, store: tuple[Any, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = ("iris", "wine", "diabetes")
+    command = ("compare", "strategies=[grid,random]", f"tasks=[{','.join(tasks)}]", "seeds=2", "executor=inline")
+    study = ("model=knn", "limits.n_trials=2", "limits.timeout_seconds=null", "executor.threads_per_trial=1")
+    assert hpo(*command, *study) == 2  # a classifier on a real target, which is known before anything trains
+    assert not (workdir / "hpo_runs" / "studies").exists()
+    command = (*command[:2], "tasks=[iris,wine]", *command[3:])
+    capsys.readouterr()
+    assert hpo(*command, *study) == 0
+    said = capsys.readouterr().out
+    means: dict[str, dict[str, list[float]]] = {}
+    for run in (run for run in all_runs(*store) if run.data.tags["hpo.kind"] == "study"):
+        of_task = means.setdefault(run.data.tags["hpo.dataset"], {})
+        of_task.setdefault(run.data.tags["hpo.strategy"], []).append(run.data.metrics["test_accuracy"])
+    assert {task: {level: len(of) for level, of in levels.items()} for task, levels in means.items()} == {
+        task: {"grid": 2, "random": 2} for task in ("iris", "wine")
+    }
+    (folder,) = (workdir / "hpo_runs" / "comparisons").glob("*-over-dataset/iris-wine")
+    page = read_page(folder / "report.html")
+    headings, *rows = page.tables["ranks"]
+    ranks: dict[str, list[float]] = {}
+    for task, _, *cells in rows[:-1]:
+        for level, cell in zip(headings[2:], cells, strict=True):
+            mean = sum(means[task][level]) / 2
+            other = sum(means[task]["random" if level == "grid" else "grid"]) / 2
+            rank = 1.5 if mean == pytest.approx(other) else 1 if mean > other else 2
+            assert cell == f"{mean:.4f} ({rank:g})"
+            ranks.setdefault(level, []).append(rank)
+    assert rows[-1][2:] == [f"{sum(ranks[level]) / 2:.2f}" for level in headings[2:]]
+    assert page.verdict in " ".join(said.split())
+    assert page.verdict in (folder / "report.md").read_text()
+    capsys.readouterr()
+    assert hpo(*command, *study) == 0
+    assert capsys.readouterr().out.count("4 studies of this comparison have finished before") == 2
+
+
 def test_what_is_missing_is_said_with_the_command_that_supplies_it(
     hpo: Callable[..., int], store: tuple[Any, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -211,3 +211,38 @@ def test_every_level_and_seed_has_a_study_of_its_own(levels: str) -> None:
 def test_study_names_are_names_of_files() -> None:
     for name in names("by=model._target_", "levels=['my.models:f', ../x, '…']", "seeds=2"):
         assert not {"/", ":", "…", " "} & set(name)
+
+
+# Tasks
+
+
+def test_every_task_is_a_comparison_of_its_own() -> None:
+    wanted = parse([TWO, "tasks=[iris,wine]", "model=svm", "name=mine"])
+    assert [part.overrides for part in wanted.apart] == [("model=svm", "dataset=iris"), ("model=svm", "dataset=wine")]
+    assert [part.title for part in wanted.apart] == ["mine-iris", "mine-wine"]
+    assert wanted.apart[0].command("random", 0)[-1] == "study=mine-iris-random-s0"
+    # The studies are those of a comparison on that task alone.
+    alone = parse([TWO, "model=svm", "dataset=iris"])
+    assert alone.title == parse([TWO, "tasks=[iris,wine]", "model=svm"]).apart[0].title
+    assert [part.overrides for part in parse([TWO, "over=model", "tasks=[svm,knn]"]).apart] == [
+        ("model=svm",),
+        ("model=knn",),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tasks=[iris]",),
+        ("tasks=iris",),
+        ("tasks=[iris,iris]",),
+        ("tasks=[iris,wine]", "dataset=digits"),
+        ("tasks=[iris,wine]", "over=strategy"),
+        ("tasks=[iris,wine]", "over=seed"),
+    ],
+)
+def test_tasks_that_cannot_be_are_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError):
+        parse([TWO, *words])
+    with pytest.raises(ConfigError, match="no tasks"):
+        parse(["experiment=mine", "tasks=[iris,wine]"])
