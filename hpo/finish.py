@@ -16,6 +16,7 @@ from hpo.fit import fits_of
 from hpo.models.base import FittedModel, Undisturbed
 from hpo.record import space_text
 from hpo.result import End, Result
+from hpo.running import MAX_LOST_NODES
 from hpo.tables import epoch_rows, fold_rows, trial_rows, trials_csv, write_table
 from hpo.tracking import STUDY, RecordedStudy, Tracker, model_uri_of, run_id_of, save_model
 from hpo.trial import FoldResult, State, StopReason, Trial, canonical
@@ -147,11 +148,13 @@ class Finish:
 
     def _carry_out(self, task: Task) -> FoldResult:
         """Train as a trial does, and again if the worker is lost."""
-        for _ in range(1 + self._study.executor.retries):
+        n_left = {StopReason.CRASHED: self._study.executor.retries, StopReason.NODE_LOST: MAX_LOST_NODES}
+        while True:
             result = self._study.executor.run(task, Undisturbed())
-            if result.outcome.stop_reason is not StopReason.CRASHED:
-                break
-        return result
+            reason = result.outcome.stop_reason
+            if not n_left.get(reason):
+                return result
+            n_left[reason] -= 1
 
     def _log_model(self, best: Trial, fitted: FittedModel) -> None:
         # A folder a winner: an earlier one may not be delivered yet.

@@ -33,7 +33,6 @@ from hpo.trial import (
     Proposal,
     RecordedTrial,
     State,
-    StopReason,
     Trial,
     canonical,
     step_of,
@@ -237,7 +236,7 @@ class Runner:
             self._tracker.set_tags(number, {"hpo.error": lost.error or "the worker was lost"})
             if lost.traceback:
                 self._tracker.log_text(number, lost.traceback, f"traceback_fold_{lost.fold}.txt")
-            self._tracker.close_running_trials([number], StopReason.CRASHED)
+            self._tracker.close_running_trials([number], lost.outcome.stop_reason)
             self._tracker.start_trial(number, running.params, running.attempt)
 
     def close(self, trial: Trial) -> None:

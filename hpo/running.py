@@ -26,6 +26,9 @@ from hpo.trial import (
     Trial,
 )
 
+# A trial that so many nodes were lost under may be what took them down.
+MAX_LOST_NODES = 5
+
 
 class Host(Protocol):
     """What a trial needs of the runner of its study."""
@@ -116,7 +119,7 @@ class RunningTrial:
         self._points: dict[int, list[tuple[int, Mapping[str, float]]]] = {}
         self._points_lock = threading.Lock()  # taken last: the runner holds its own while it waits for this one
         self._results: dict[tuple[int, int], FoldResult] = {}
-        self._n_crashes = self._n_training = 0
+        self._n_crashes = self._n_lost_nodes = self._n_training = 0
         self._is_interrupted = self._is_closed = False
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
@@ -176,12 +179,20 @@ class RunningTrial:
             task = FoldTask(dict(self.params), fold, budget, share=share, spent_seconds=spent, number=self.number)
             result = self._runner.train_fold(task, self, self._n_recorded.get(fold, 0), on_rung)
             with self._lock:
-                is_lost = result.outcome.stop_reason is StopReason.CRASHED
-                if not is_lost or self._n_crashes >= self._runner.study.executor.retries:
+                if not self._is_worth_a_retry(result.outcome.stop_reason):
                     self._seconds += sum(result.seconds.values())
                     return result
-                self._n_crashes += 1
                 self._begin_anew(fold, result)
+
+    def _is_worth_a_retry(self, reason: StopReason) -> bool:
+        """Whether the worker was lost, and not too often yet; a node that is lost is not the model's fault."""
+        if reason is StopReason.NODE_LOST:
+            self._n_lost_nodes += 1
+            return self._n_lost_nodes <= MAX_LOST_NODES
+        if reason is StopReason.CRASHED:
+            self._n_crashes += 1
+            return self._n_crashes <= self._runner.study.executor.retries
+        return False
 
     def _begin_anew(self, lost: int, result: FoldResult) -> None:
         """Take up the trial in a new run, which has what the other folds came to."""

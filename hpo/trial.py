@@ -45,6 +45,7 @@ class StopReason(StrEnum):
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     CRASHED = "crashed"
+    NODE_LOST = "node_lost"
     ERROR = "error"
     INTERRUPTED = "interrupted"
 

@@ -11,29 +11,22 @@ import logging
 import math
 import os
 import random
-import secrets
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
-# Ray reads these when it is imported.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+from hpo.executors import ray_cluster
+
+# Ray and Tune read these when they are imported.
+os.environ.update(ray_cluster.settings())
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # the study has its own
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Ray listens on every interface and runs what a client sends: a token keeps others out of the one that we start.
-# https://docs.ray.io/en/latest/ray-security/token-auth.html
-if {"RAY_ADDRESS", "RAY_AUTH_MODE"}.isdisjoint(os.environ) and "ray" not in sys.modules:
-    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 import numpy as np
 import optuna
@@ -45,7 +38,6 @@ from ray.tune.search.optuna import OptunaSearch
 
 from hpo.errors import SearchStopped, StudyFailed
 from hpo.space import SearchSpace
-from hpo.strategies import ray_reaper
 from hpo.strategies.base import Evaluate, Search, Strategy, StrategyTags, option_error, startup_trials
 from hpo.strategies.optuna import suggest
 from hpo.trial import Decision, Measurement, ParamValue, Proposal, Trial, canonical
@@ -189,31 +181,6 @@ class _DefineByRun:
                 params[name] = suggest(trial, parameter)
 
 
-@contextmanager
-def _own_ray(n_cpus: int) -> Iterator[None]:
-    """A Ray on this machine, none of whose processes outlives the block or this process."""
-    mark = uuid.uuid4().hex
-    os.environ[ray_reaper.VARIABLE] = mark
-    try:
-        # In a session of its own, since Ctrl-C is not for it.
-        command = [sys.executable, "-m", ray_reaper.__name__, mark]
-        reaper = subprocess.Popen(command, stdin=subprocess.PIPE, env=_without_mark(), start_new_session=True)
-        ray.init(num_cpus=n_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
-    finally:
-        del os.environ[ray_reaper.VARIABLE]
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        assert reaper.stdin is not None
-        reaper.stdin.close()
-        reaper.wait()
-
-
-def _without_mark() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != ray_reaper.VARIABLE}
-
-
 class RayTuneStrategy(Strategy):
     """Searches with Ray Tune.
 
@@ -276,12 +243,11 @@ class RayTuneStrategy(Strategy):
         )
 
     def search(self, search: Search, evaluate: Evaluate) -> None:
-        is_ours = not ray.is_initialized()
         states = random.getstate(), np.random.get_state()
         with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="hpo-") as folder:
             warnings.simplefilter("ignore")  # Ray's and its dependencies' own deprecations
             try:
-                with _own_ray(search.n_workers) if is_ours else nullcontext():
+                with ray_cluster.connected(search.n_workers):
                     self._search(search, evaluate, folder)
             finally:
                 # Tune draws from the global generators, which belong to the user.
@@ -335,8 +301,10 @@ class RayTuneStrategy(Strategy):
             points_to_evaluate=[dict(params) for params in points if search.space.contains(params)] or None,
             sampler=self._sampler(search),
         )
+        # A proxy computes nothing, and the cores are for what trains: it asks for a byte, since Tune takes no nothing.
+        proxy = tune.with_resources(tune.with_parameters(Proxy, bridge=bridge), {"cpu": 0, "memory": 1})
         return tune.Tuner(
-            tune.with_parameters(Proxy, bridge=bridge),
+            proxy,
             tune_config=tune.TuneConfig(
                 metric=VALUE,
                 mode=mode,

@@ -29,6 +29,7 @@ class Control:
 
 
 @pytest.mark.parametrize("name", list(configs.options("executor")))
+@pytest.mark.usefixtures("one_ray")
 def test_an_executor_trains_reports_every_epoch_and_obeys(name: str, tmp_path: Path) -> None:
     executor: Executor = _build(compose(f"executor={name}"), "executor", Executor)
     executor.prepare()

@@ -20,7 +20,7 @@ def proxies() -> list[int]:
     family = {os.getpid()}
     for _ in range(6):
         family |= {pid for pid, parent, _ in rows if parent in family}
-    return [pid for pid, _, args in rows if pid in family and args.startswith("ray::_Inner")]
+    return [pid for pid, _, args in rows if pid in family and args.startswith("ray::ResourceTrainable")]
 
 
 @pytest.mark.usefixtures("one_ray")

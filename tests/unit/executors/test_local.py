@@ -18,6 +18,7 @@ import toy
 from hpo.datasets import own
 from hpo.errors import ConfigError, StudyFailed, SuggestionRefused, hide
 from hpo.evaluation import Evaluator, FoldTask, RefitTask
+from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.models.base import Model, Undisturbed
 from hpo.models.optuna_objective import OptunaObjective
@@ -69,7 +70,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         executor.stop()
 
 
-def run(executor: LocalExecutor, kind: str = "good", control: Control | None = None, **options: Any) -> FoldResult:
+def run(executor: Executor, kind: str = "good", control: Control | None = None, **options: Any) -> FoldResult:
     return executor.run(FoldTask({"x": 0.5, "kind": kind}, 0, MAX_EPOCHS, **options), control or Control())
 
 
@@ -92,11 +93,11 @@ def test_a_worker_gives_what_the_driver_itself_would_have_and_keeps_the_weights(
 
 def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(start: Start) -> None:
     executor = start()
-    worker = next(iter(executor._all))
+    worker = next(iter(executor._workers.all))
     assert run(executor, control=Control(prune_after=2)).outcome.stop_reason is StopReason.PRUNED
     assert run(executor, control=Control(interrupt_after=1)).outcome.stop_reason is StopReason.INTERRUPTED
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
-    assert executor._all == {worker}
+    assert executor._workers.all == {worker}
 
 
 @pytest.mark.parametrize(
@@ -111,9 +112,9 @@ def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(start: Star
 def test_a_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
     start: Start, kind: str, reason: StopReason, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpo.executors.local.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("hpo.executors.workers.GRACE_SECONDS", 0.5)
     executor, control = start(trial_timeout_seconds=2, max_memory_bytes=700_000_000), Control()
-    (lost,) = executor._all
+    (lost,) = executor._workers.all
     result = run(executor, kind, control)
     assert result.outcome.stop_reason is reason
     assert result.error is not None
@@ -126,28 +127,28 @@ def test_a_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
         assert "Segmentation fault" in result.traceback
         assert "_break_down" in result.traceback
     assert not lost.is_alive
-    assert lost not in executor._all
+    assert lost not in executor._workers.all
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
 
 
 def test_the_time_that_other_folds_have_taken_counts(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.executors.local.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("hpo.executors.workers.GRACE_SECONDS", 0.5)
     executor = start(trial_timeout_seconds=100)
     assert run(executor, "hang", spent_seconds=99.5).outcome.stop_reason is StopReason.TIMEOUT
 
 
 def test_a_training_that_only_takes_long_is_stopped_without_losing_the_worker(start: Start) -> None:
     executor = start(trial_timeout_seconds=0.5)
-    (worker,) = executor._all
+    (worker,) = executor._workers.all
     task = FoldTask({"x": 0.5, "kind": "slow"}, 0, 1000)
     result = executor.run(task, Control())
     assert result.outcome.stop_reason is StopReason.TIMEOUT
     assert result.outcome.epochs_run > 1
-    assert executor._all == {worker}
+    assert executor._workers.all == {worker}
 
 
 def test_a_batch_that_never_ends_is_interrupted_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.executors.local.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("hpo.executors.workers.GRACE_SECONDS", 0.5)
     result = run(start(), "hang", Control(interrupt_after=1))
     assert result.outcome.stop_reason is StopReason.INTERRUPTED
     assert result.outcome.epochs_run == 1
@@ -159,7 +160,7 @@ def test_a_worker_that_has_grown_is_replaced_between_two_trials(start: Start) ->
     used = []
     for _ in range(9):
         run(executor, "leak")
-        (worker,) = executor._all
+        (worker,) = executor._workers.all
         used.append(worker)
     assert used[0] is used[1]
     assert used[0] is not used[-1]
@@ -204,7 +205,7 @@ def test_a_task_that_is_running_when_all_ends_is_interrupted_and_no_crash(start:
 
 def test_a_worker_that_dies_while_it_is_idle_costs_no_trial(start: Start) -> None:
     executor = start()
-    (worker,) = executor._all
+    (worker,) = executor._workers.all
     os.kill(worker._process.pid or 0, signal.SIGKILL)
     worker._process.join(10)
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
@@ -230,7 +231,7 @@ def test_a_worker_that_cannot_start_ends_the_study(tmp_path: Path, monkeypatch: 
 
 def test_stopping_twice_leaves_no_process_and_no_data(start: Start, tmp_path: Path) -> None:
     executor = start(workers=2)
-    processes = [psutil.Process(worker._process.pid) for worker in executor._all]
+    processes = [psutil.Process(worker._process.pid) for worker in executor._workers.all]
     assert len(processes) == 2
     executor.stop()
     executor.stop()
@@ -260,6 +261,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], key: st
 DRIVER = """
 import sys
 from pathlib import Path
+from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.evaluation import FoldTask
 from hpo.trial import Decision
@@ -269,7 +271,7 @@ from unit.executors.test_local import Control, evaluator
 if __name__ == "__main__":
     executor = LocalExecutor(threads_per_trial=1)
     executor.start(evaluator(), Path(sys.argv[1]))
-    print(next(iter(executor._all))._process.pid, flush=True)
+    print(next(iter(executor._workers.all))._process.pid, flush=True)
     executor.run(FoldTask({{"x": 0.5, "kind": {kind!r}}}, 0, 10_000), Control())
 """
 
