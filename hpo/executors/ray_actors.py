@@ -64,7 +64,7 @@ class RayExecutor(Executor):
         threads_per_trial: int = 1,
         gpus_per_trial: float = 0,
         resources: Mapping[str, float] | None = None,
-        runtime_env: Mapping[str, Any] | None = None,
+        runtime_env: Any = None,
         trial_timeout_seconds: float | None = None,
         max_memory_bytes: int | None = None,
         recycle_growth_bytes: int = 500_000_000,
@@ -256,9 +256,7 @@ class RayExecutor(Executor):
         if self._cluster.is_own or waited >= self._start_timeout:
             asked = ", ".join(f"{name} {amount:g}" for name, amount in self._request.items())
             there = "; ".join(_described(node) for node in nodes) or "no node"
-            since = (
-                "" if self._cluster.is_own else f", and none was added in executor.start_timeout_seconds={waited:.0f}"
-            )
+            since = "" if self._cluster.is_own else f", and none was added in {waited:.0f} s"
             raise StudyFailed(f"no node of the Ray cluster has what a trial asks for ({asked}): it has {there}{since}")
 
     def _replace(self, lost: _Actor) -> None:
