@@ -116,7 +116,7 @@ def one_ray() -> Iterator[None]:
         warnings.simplefilter("ignore")  # Ray's own deprecations
         # By the strategy, which sets what Ray reads when it is imported.
         ray = importlib.import_module("hpo.strategies.ray_tune").ray
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     yield
     ray.shutdown()
 

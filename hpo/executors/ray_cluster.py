@@ -89,7 +89,8 @@ class Cluster:
             command = [sys.executable, "-m", ray_reaper.__name__, mark]
             unmarked = {name: value for name, value in os.environ.items() if name != ray_reaper.VARIABLE}
             self._reaper = subprocess.Popen(command, stdin=subprocess.PIPE, env=unmarked, start_new_session=True)
-            self._ray.init(num_cpus=n_cpus, include_dashboard=False, runtime_env=self.runtime_env, **quiet)
+            # "local", since Ray would join another one of this machine that it knows of.
+            self._ray.init("local", num_cpus=n_cpus, include_dashboard=False, runtime_env=self.runtime_env, **quiet)
         finally:
             del os.environ[ray_reaper.VARIABLE]
         self.is_own = True
