@@ -413,7 +413,8 @@ def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -
             return cause
         last, cause = cause, cause.__cause__
     target = str(node.get("_target_"))
-    if "locating target" in str(error):
+    is_missing = isinstance(last, ModuleNotFoundError) and install_command(str(last.name))
+    if is_missing or "locating target" in str(error):
         return _not_found(key, target, last)
     where = re.search(r"full_key: (\S+)", str(error))
     inner: Any = node

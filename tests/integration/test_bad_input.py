@@ -359,6 +359,7 @@ sys.exit(main(sys.argv[1:]))
     [
         ("strategy=hyperopt", "hyperopt", "pip install 'hyperopt>=0.3'"),
         ("strategy=ray_tune", "ray", "pip install 'ray[tune]>=2.50'"),
+        ("executor=ray", "ray", "pip install 'ray[tune]>=2.50'"),
         ("strategy=optuna_cmaes", "cmaes", "pip install 'cmaes>=0.12'"),
         ("strategy=optuna_gp", "torch", "pip install 'torch>=2.9'"),
         ("model=xgboost", "xgboost", "pip install 'xgboost"),
