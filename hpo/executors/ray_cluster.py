@@ -88,15 +88,18 @@ class Cluster:
             # In a session of its own, since Ctrl-C is not for it.
             command = [sys.executable, "-m", ray_reaper.__name__, mark]
             unmarked = {name: value for name, value in os.environ.items() if name != ray_reaper.VARIABLE}
-            self._reaper = subprocess.Popen(command, stdin=subprocess.PIPE, env=unmarked, start_new_session=True)
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            self._reaper = subprocess.Popen(command, env=unmarked, start_new_session=True, **pipes)
             # "local", since Ray would join another one of this machine that it knows of.
             self._ray.init("local", num_cpus=n_cpus, include_dashboard=False, runtime_env=self.runtime_env, **quiet)
         finally:
             del os.environ[ray_reaper.VARIABLE]
         self.is_own = True
-        assert self._reaper.stdin is not None
+        assert self._reaper.stdin is not None and self._reaper.stdout is not None
         self._reaper.stdin.write(b"started\n")
         self._reaper.stdin.flush()
+        self._reaper.stdout.readline()
+        self._reaper.stdout.close()
 
     def close(self) -> None:
         """Let go of what :meth:`connect` has connected to or started; safe to call twice."""

@@ -1,8 +1,8 @@
 """Ends the processes of a Ray that a study has started, once that is over or its driver is dead.
 
 Ray's own agents outlive a driver that is killed by a minute. Run as ``python -m hpo.executors.ray_reaper MARK`` with a
-pipe from the driver as standard input, which says a line once Ray has started: every process with ``MARK`` in its
-environment, and those below them at that time, are killed when the pipe ends.
+pipe from the driver as standard input, which says a line once Ray has started, and is answered by one: every process
+with ``MARK`` in its environment, and those below them at that time, are killed when the pipe ends.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def main() -> None:
     mark = sys.argv[1]
     sys.stdin.buffer.readline()
     known = marked(mark)
+    print("ready", flush=True)
     sys.stdin.buffer.read()
     for _ in range(ROUNDS):
         for process in marked(mark) | known:
