@@ -83,7 +83,7 @@ def _record_new(study: Study, tracker: Tracker, overrides: Sequence[str], may_ch
         "hpo.backend": study.strategy.tags.backend,
         "hpo.threads_per_trial": study.executor.threads_per_trial,
         "hpo.first_n_trials": study.definition.limits.n_trials,
-        "hpo.hardware": hardware(),
+        "hpo.hardware": study.executor.hardware or hardware(),
         "hpo.choices": json.dumps(dict(study.names.choices), sort_keys=True),
         **may_change,
     }

@@ -17,11 +17,13 @@ class Executor(ABC):
         n_workers: tasks that run at the same time.
         threads_per_trial: cores that one task computes on; results change with it.
         retries: how often a trial is begun anew after a worker was lost without the model's fault.
+        hardware: what trains, once that is known; None for this machine.
     """
 
     n_workers: int = 1
     threads_per_trial: int
     retries: int = 0
+    hardware: str | None = None
 
     @abstractmethod
     def prepare(self) -> None:

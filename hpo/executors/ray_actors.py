@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import ConfigError, StudyFailed, SuggestionRefused, full_disk_ends_the_study, hidden
+from hpo.errors import ConfigError, StudyFailed, hidden
 from hpo.evaluation import Evaluator, Task
-from hpo.executors import workers
 from hpo.executors.base import Executor
 from hpo.executors.ray_cluster import Cluster
-from hpo.executors.ray_node import Order, Site, Trainer, versions
+from hpo.executors.ray_line import POLL_SECONDS, Actor, Lost, one_line
+from hpo.executors.ray_node import Order, Trainer, versions
 from hpo.executors.threads import check_whole, limit_threads
 from hpo.executors.workers import Bounds, Unfinished, write_evaluator
 from hpo.models.base import Control, Undisturbed
 from hpo.trial import Decision, FoldResult, StopReason
 
-POLL_SECONDS = 0.1
-HEAR_SECONDS = 10.0  # of one call that waits for messages
 CAPACITY_SECONDS = 2.0  # between two looks at what the cluster has
 CLOSE_SECONDS = 5.0
-UNCLEAR_SECONDS = 10.0  # what Ray gets to find out whether an actor is gone
-MAX_TEXT = 500
-# What an actor gets to end a training, beyond what it gives the training itself.
-MARGIN_SECONDS = 10.0
 MAX_FAILED_STARTS = 3
 # Variables of the driver that a training reads.
 _PASSED_ON = ("KERAS_BACKEND", "TF_", "XLA_", "JAX_")
@@ -86,10 +81,10 @@ class RayExecutor(Executor):
         self._cluster = Cluster(_checked_address(address), runtime_env)
         self._evaluator: Evaluator | None = None
         self._changed = threading.Condition()
-        self._pending: list[_Actor] = []
-        self._idle: list[_Actor] = []
-        self._all: set[_Actor] = set()
-        self._n_busy = self._n_failed_starts = 0
+        self._pending: list[Actor] = []
+        self._idle: list[Actor] = []
+        self._all: set[Actor] = set()
+        self._n_running = self._n_failed_starts = 0
         self._is_stopped = True
         self._lacking_since: float | None = None
         self._looked_at = -math.inf
@@ -98,6 +93,8 @@ class RayExecutor(Executor):
         limit_threads(self.threads_per_trial)
         if self._cluster.address is not None:  # so that one that does not answer is refused before anything is loaded
             self._connect()
+            nodes = Counter(_amounts(node) for node in self._cluster.nodes())
+            self.hardware = "Ray: " + ", ".join(f"{n} × ({amounts})" for amounts, n in sorted(nodes.items()))
 
     def _connect(self) -> None:
         self._cluster.connect(self.n_workers * self.threads_per_trial)
@@ -112,13 +109,15 @@ class RayExecutor(Executor):
             write_evaluator(evaluator, path, "ray")
             self._connect()
             self._data = ray.put(np.fromfile(path, np.uint8))
+        except ray.exceptions.RayError as error:
+            raise StudyFailed(f"the data cannot be put into Ray's object store: {one_line(error)}") from error
         finally:
             path.unlink(missing_ok=True)
         self._order = Order(
             name=uuid.uuid4().hex,
             bounds=self._bounds,
             n_threads=self.threads_per_trial,
-            path=[str(Path(folder).absolute()) for folder in sys.path if not self._cluster.runtime_env],
+            path=[] if self._cluster.runtime_env else [str(Path(folder).absolute()) for folder in sys.path],
             environment={name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)},
             secrets=hidden(),
             versions=versions(),
@@ -142,7 +141,7 @@ class RayExecutor(Executor):
             if self._cluster.runtime_env and not self._cluster.takes_runtime_env:
                 options["runtime_env"] = self._cluster.runtime_env
             remote = ray.remote(Trainer).options(resources=others, max_restarts=0, max_task_retries=0, **options)
-            made = _Actor(remote.remote(self._order, [self._data]))
+            made = Actor(remote.remote(self._order, [self._data]))
             self._all.add(made)
             self._pending.append(made)
 
@@ -150,24 +149,34 @@ class RayExecutor(Executor):
         evaluator = self._evaluator
         assert evaluator is not None, "start() comes first"
         epochs: list[Mapping[str, float]] = []
-        while True:
+        with self._changed:
+            self._n_running += 1
+        try:
+            ended = self._carry_out(task, control, epochs)
+        finally:
+            with self._changed:
+                self._n_running -= 1
+                self._changed.notify_all()
+        return ended if isinstance(ended, FoldResult) else ended.result(evaluator, task, epochs)
+
+    def _carry_out(self, task: Task, control: Control, epochs: list[Mapping[str, float]]) -> FoldResult | Unfinished:
+        for n_lost in itertools.count(1):
             with self._taken(control) as chosen:
                 if chosen is None:  # interrupted before it was ready
-                    return Unfinished(StopReason.INTERRUPTED).result(evaluator, task, epochs)
+                    break
                 began = time.monotonic()
                 try:
-                    ended = chosen.carry_out(task, control, epochs)
-                except _Lost as lost:
+                    return chosen.carry_out(task, control, epochs)
+                except Lost as lost:
                     chosen.kill()
-                    reason = StopReason.INTERRUPTED if self._is_stopped else lost.reason
-                    if reason is StopReason.NODE_LOST and not lost.has_begun:
-                        continue  # with another one
-                    error = None if reason is StopReason.INTERRUPTED else lost.text
-                    ended = Unfinished(reason, time.monotonic() - began, error)
-            return ended if isinstance(ended, FoldResult) else ended.result(evaluator, task, epochs)
+                    if self._is_stopped or lost.reason is StopReason.INTERRUPTED:
+                        return Unfinished(StopReason.INTERRUPTED, time.monotonic() - began)
+                    if lost.has_begun or n_lost == MAX_FAILED_STARTS:
+                        return Unfinished(lost.reason, time.monotonic() - began, lost.text)
+        return Unfinished(StopReason.INTERRUPTED)
 
     @contextmanager
-    def _taken(self, control: Control) -> Iterator[_Actor | None]:
+    def _taken(self, control: Control) -> Iterator[Actor | None]:
         """An actor that is ready, for one task; one that is lost meanwhile is replaced."""
         chosen = self._take(control)
         if chosen is None:
@@ -179,33 +188,27 @@ class RayExecutor(Executor):
             chosen.kill()
             raise
         finally:
+            is_alive = chosen.is_alive
             with self._changed:
-                self._n_busy -= 1
-                is_kept = chosen.is_alive and not self._is_stopped
-                if is_kept:
+                if is_alive and not self._is_stopped:
                     self._idle.append(chosen)
-                self._changed.notify_all()
-            if not is_kept:
+                    self._changed.notify_all()
+            if not is_alive:
                 self._replace(chosen)
 
-    def _take(self, control: Control) -> _Actor | None:
+    def _take(self, control: Control) -> Actor | None:
         import ray
 
         while True:
             with self._changed:
                 if self._is_stopped:
                     return None
-                if self._idle:
-                    chosen = self._idle.pop()
-                    self._n_busy += 1
-                    if chosen.is_alive:
-                        return chosen
-                    self._n_busy -= 1
-                else:
-                    chosen = None
+                chosen = self._idle.pop() if self._idle else None
                 pending = {actor.ready: actor for actor in self._pending}
-            if chosen is not None:  # it was lost while it had nothing to do
-                self._replace(chosen)
+            if chosen is not None:
+                if chosen.is_alive:
+                    return chosen
+                self._replace(chosen)  # it was lost while it had nothing to do
                 continue
             if control.poll() is Decision.INTERRUPT:
                 return None
@@ -218,7 +221,7 @@ class RayExecutor(Executor):
                     with self._changed:
                         self._changed.wait(POLL_SECONDS)
 
-    def _welcome(self, actor: _Actor) -> None:
+    def _welcome(self, actor: Actor) -> None:
         """Take in an actor whose start has come to its end, whatever that is."""
         with self._changed:
             if actor not in self._pending:
@@ -226,7 +229,7 @@ class RayExecutor(Executor):
             self._pending.remove(actor)
         try:
             actor.be_ready()
-        except _Lost as lost:
+        except Lost as lost:
             self._replace(actor)
             if self._is_stopped or lost.reason is StopReason.NODE_LOST:
                 return
@@ -255,11 +258,11 @@ class RayExecutor(Executor):
         waited = now - self._lacking_since
         if self._cluster.is_own or waited >= self._start_timeout:
             asked = ", ".join(f"{name} {amount:g}" for name, amount in self._request.items())
-            there = "; ".join(_described(node) for node in nodes) or "no node"
+            there = "; ".join(f"{node['NodeManagerHostname']}: {_amounts(node)}" for node in nodes) or "no node"
             since = "" if self._cluster.is_own else f", and none was added in {waited:.0f} s"
             raise StudyFailed(f"no node of the Ray cluster has what a trial asks for ({asked}): it has {there}{since}")
 
-    def _replace(self, lost: _Actor) -> None:
+    def _replace(self, lost: Actor) -> None:
         lost.kill()
         with self._changed:
             self._all.discard(lost)
@@ -284,163 +287,9 @@ class RayExecutor(Executor):
             for actor in ready:
                 actor.kill()
             with self._changed:  # Ray must not be gone while others still ask it something
-                self._changed.wait_for(lambda: self._n_busy == 0, CLOSE_SECONDS)
+                self._changed.wait_for(lambda: self._n_running == 0, CLOSE_SECONDS)
         self._data = self._evaluator = None
         self._cluster.close()
-
-
-@dataclass
-class _Lost(Exception):
-    """An actor gives no result: it is gone, or is killed for this.
-
-    Args:
-        has_begun: whether it had a task.
-        is_final: whether another one would do no better.
-    """
-
-    reason: StopReason
-    text: str | None = None
-    has_begun: bool = True
-    is_final: bool = False
-
-
-class _Actor:
-    """The driver's end of an actor."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-        self.ready = handle.set_up.remote()
-        self.site: Site | None = None
-        self._heard: Any = None
-        self._is_killed = False
-        self._n_tasks = 0
-
-    def be_ready(self) -> None:
-        """Take note that it has started.
-
-        Raises:
-            _Lost: when it has not.
-        """
-        import ray
-
-        try:
-            self.site = ray.get(self.ready)
-        except ray.exceptions.RayTaskError as error:
-            text = str(error.cause) if isinstance(error.cause, StudyFailed) else str(error)
-            raise _Lost(StopReason.CRASHED, text, is_final=True) from None
-        except ray.exceptions.RuntimeEnvSetupError as error:
-            raise _Lost(StopReason.CRASHED, f"in executor.runtime_env: {error}", is_final=True) from None
-        except ray.exceptions.RayError as error:
-            raise self._gone(error) from None
-        self._heard = self.handle.hear.remote(HEAR_SECONDS)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it is not known to be gone; for one that has nothing to do."""
-        if self._is_killed:
-            return False
-        try:
-            self._hear(0)
-        except _Lost:
-            return False
-        return True
-
-    def carry_out(self, task: Task, control: Control, epochs: list[Mapping[str, float]]) -> FoldResult | Unfinished:
-        """Have ``task`` carried out; its epochs are added to ``epochs`` as they come."""
-        import ray
-
-        self._n_tasks += 1
-        number, killed_at = self._n_tasks, math.inf
-        begun: Any = self.handle.begin.remote(number, task)
-        while True:
-            for n, *message in self._hear(POLL_SECONDS):
-                if n != number:
-                    continue  # of a task that was given up
-                begun = None
-                match message:
-                    case ["epoch", logs]:
-                        epochs.append(logs)
-                        self._answer("decision", control.on_epoch(len(epochs) - 1, logs).value)
-                    case ["suggest", parameter]:
-                        try:
-                            self._answer("suggested", control.suggest(parameter))
-                        except SuggestionRefused as error:
-                            self._answer("refused", str(error))
-                    case ["note", name, text]:
-                        control.note(name, text)
-                    case ["failed", text]:
-                        raise StudyFailed(text)
-                    case ["ended", ended, weights]:
-                        return _with_weights(ended, weights, task)
-            if begun is not None and ray.wait([begun], timeout=0)[0]:
-                try:
-                    ray.get(begun)
-                except ray.exceptions.RayError as error:
-                    raise self._gone(error, has_begun=False) from None
-                begun = None
-            now = time.monotonic()
-            if math.isinf(killed_at) and control.poll() is Decision.INTERRUPT:
-                killed_at = now + workers.GRACE_SECONDS + MARGIN_SECONDS
-                self._answer("stop")
-            elif now >= killed_at:
-                raise _Lost(StopReason.INTERRUPTED)
-
-    def _answer(self, *message: Any) -> None:
-        self.handle.answer.remote(self._n_tasks, message)
-
-    def _hear(self, seconds: float) -> list[tuple[Any, ...]]:
-        """What it has said, after at most ``seconds``."""
-        import ray
-
-        if not ray.wait([self._heard], timeout=seconds)[0]:
-            return []
-        try:
-            heard: list[tuple[Any, ...]] = ray.get(self._heard)
-        except ray.exceptions.RayError as error:
-            raise self._gone(error) from None
-        self._heard = self.handle.hear.remote(HEAR_SECONDS)
-        return heard
-
-    def _gone(self, error: Exception, has_begun: bool = True) -> _Lost:
-        """What to make of an error of Ray's: whether the node is gone, or only a process on it."""
-        import ray
-
-        ends = time.monotonic() + UNCLEAR_SECONDS
-        while isinstance(error, ray.exceptions.ActorUnavailableError) and time.monotonic() < ends:
-            try:  # until Ray knows better
-                ray.get(self.handle.hear.remote(0), timeout=POLL_SECONDS)
-                break  # it is there, but what it said may be lost
-            except ray.exceptions.GetTimeoutError:
-                pass
-            except ray.exceptions.RayError as later:
-                error = later
-                time.sleep(POLL_SECONDS)
-        site = self.site
-        is_here = site is None or any(node["Alive"] and node["NodeID"] == site.node_id for node in ray.nodes())
-        is_process = isinstance(error, ray.exceptions.ActorDiedError) and is_here
-        said = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("\t"))
-        reason = StopReason.CRASHED if is_process else StopReason.NODE_LOST
-        where = f" on node {site.host}" if site else ""
-        return _Lost(reason, f"the actor of the worker{where} was lost: {said}"[:MAX_TEXT], has_begun)
-
-    def kill(self) -> None:
-        """End it and its worker, at once."""
-        import ray
-
-        self._is_killed = True
-        with suppress(Exception):
-            ray.kill(self.handle)
-
-
-def _with_weights(ended: FoldResult | Unfinished, weights: bytes | None, task: Task) -> FoldResult | Unfinished:
-    """With the weights written to where the task wants them."""
-    if isinstance(ended, Unfinished) or weights is None:
-        return ended
-    assert ended.weights_path is not None and task.weights_path is not None
-    path = task.weights_path.with_name(Path(ended.weights_path).name)
-    with full_disk_ends_the_study():
-        path.write_bytes(weights)
-    return replace(ended, weights_path=str(path))
 
 
 def _checked_address(address: Any) -> str | None:
@@ -472,7 +321,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _described(node: Mapping[str, Any]) -> str:
+def _amounts(node: Mapping[str, Any]) -> str:
+    """What a node has to give, in words."""
     held = {k: v for k, v in node["Resources"].items() if not k.startswith("node:") and "memory" not in k}
-    amounts = ", ".join(f"{name} {amount:g}" for name, amount in sorted(held.items()))
-    return f"{node['NodeManagerHostname']}: {amounts}"
+    return ", ".join(f"{name} {amount:g}" for name, amount in sorted(held.items())) or "nothing"

@@ -74,11 +74,20 @@ class Cluster:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's and its dependencies' own deprecations
-            if self.address is None:
-                self._start_own(n_cpus, quiet)
-            else:
+            if self.address is not None:
                 check_answers(self.address, self._key)
-                self._ray.init(address=self.address, runtime_env=self.runtime_env, **quiet)
+            try:
+                if self.address is None:
+                    self._start_own(n_cpus, quiet)
+                else:
+                    self._ray.init(address=self.address, runtime_env=self.runtime_env, **quiet)
+            except Exception as error:  # of a runtime_env, Ray says nothing more exact
+                key, value = (
+                    ("executor.runtime_env", self.runtime_env) if self.runtime_env else (self._key, self.address)
+                )
+                expected = f"what Ray starts with ({type(error).__name__}: {error})"
+                fix = "see https://docs.ray.io/en/latest/ray-core/handling-dependencies.html"
+                raise ConfigError(key, value, expected, fix) from error
         self._is_connected = True
 
     def _start_own(self, n_cpus: int, quiet: Mapping[str, Any]) -> None:

@@ -113,7 +113,8 @@ class Trainer:
         os.environ.update(order.environment)
         limit_threads(order.n_threads)
         # Without a share in a GPU a trial must not see any; with one it must leave the others theirs.
-        os.environ.update({"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if order.has_gpu else {"CUDA_VISIBLE_DEVICES": ""})
+        sharing = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        os.environ.update(sharing if order.has_gpu else {"CUDA_VISIBLE_DEVICES": ""})
         for secret in order.secrets:
             hide(secret)
         self._place = _Place(order.name, self._fetch)

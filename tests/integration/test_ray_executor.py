@@ -69,16 +69,16 @@ def second_node(one_ray: None) -> Iterator[Node]:
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The node of every actor that became ready."""
-    from hpo.executors.ray_actors import _Actor
+    from hpo.executors.ray_line import Actor
 
-    real, found = _Actor.be_ready, list[str]()
+    real, found = Actor.be_ready, list[str]()
 
-    def be_ready(self: _Actor) -> None:
+    def be_ready(self: Actor) -> None:
         real(self)
         assert self.site is not None
         found.append(self.site.node_id)
 
-    monkeypatch.setattr(_Actor, "be_ready", be_ready)
+    monkeypatch.setattr(Actor, "be_ready", be_ready)
     return found
 
 
@@ -156,7 +156,7 @@ def test_a_node_that_is_lost_costs_nothing_but_time(
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    study = ("strategy=random", "limits.n_trials=6", *FOREST, "max_epochs=60", "early_stopping.patience=null")
+    study = ("strategy=random", "limits.n_trials=6", *FOREST, "max_epochs=40", "early_stopping.patience=null")
     retries = ("executor.retries=0",)  # a node that is lost is not the model's fault
     assert hpo(*study, *ON_RAY, *retries, "study=ray") == 0
     killer.join(1)

@@ -19,6 +19,7 @@ from hpo.datasets import own
 from hpo.errors import ConfigError, StudyFailed, hide
 from hpo.evaluation import FoldTask, RefitTask
 from hpo.executors.ray_actors import RayExecutor
+from hpo.executors.ray_line import Actor
 from hpo.executors.ray_node import PREFIX
 from hpo.models.base import Model
 from hpo.models.optuna_objective import OptunaObjective
@@ -66,9 +67,9 @@ def workers_of(actor: psutil.Process) -> list[psutil.Process]:
     return [child for child in actor.children() if "spawn_main" in " ".join(child.cmdline())]
 
 
-def places() -> set[str]:
-    """What actors have on their nodes."""
-    return {path.name for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*")}
+def place(executor: RayExecutor) -> Path:
+    """What its actors have on this node."""
+    return Path(tempfile.gettempdir()) / f"{PREFIX}{executor._order.name}"
 
 
 def test_an_actor_gives_what_the_driver_itself_would_have_and_the_weights_come_to_the_driver(
@@ -146,6 +147,38 @@ def test_an_actor_that_dies_while_it_is_idle_costs_no_trial(executor: RayExecuto
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
 
 
+def test_an_actor_that_is_lost_before_a_trial_has_begun_on_it_costs_no_attempt(
+    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, killed = Actor.carry_out, list[int]()
+
+    def carry_out(self: Actor, *args: Any) -> Any:
+        assert self.site is not None
+        if not killed:
+            killed.append(self.site.pid)
+            os.kill(self.site.pid, signal.SIGKILL)
+        return real(self, *args)
+
+    monkeypatch.setattr(Actor, "carry_out", carry_out)
+    control = Control()
+    assert run(executor, control=control).outcome.stop_reason is StopReason.MAX_EPOCHS
+    assert len(control.epochs) == MAX_EPOCHS
+    assert killed
+
+
+class Unknown:
+    """Cannot be read where it is sent to."""
+
+    def __reduce__(self) -> Any:
+        return os.listdir, ("/no/such/folder",)
+
+
+def test_a_trial_that_a_node_cannot_read_ends_the_study_and_is_not_tried_for_ever(executor: RayExecutor) -> None:
+    task: Any = FoldTask({"x": Unknown()}, 0, MAX_EPOCHS)  # type: ignore[dict-item]
+    with pytest.raises(StudyFailed, match=r"a node cannot take a trial: .*no/such/folder"):
+        executor.run(task, Control())
+
+
 @pytest.mark.usefixtures("executor")  # which has one of the two cores
 def test_trials_begin_with_the_actors_that_fit(start: Start) -> None:
     several = start(workers=3)
@@ -190,7 +223,6 @@ def test_what_a_model_prints_does_not_come_to_the_driver(
 
 
 def test_tasks_that_are_running_when_all_ends_are_interrupted_and_nothing_is_left(start: Start) -> None:
-    before = places()
     executor, results = start(workers=2), []
     actor = process(executor)
     threads = [threading.Thread(target=lambda: results.append(run(executor, "hang"))) for _ in range(3)]
@@ -199,7 +231,7 @@ def test_tasks_that_are_running_when_all_ends_are_interrupted_and_nothing_is_lef
     time.sleep(2)
     workers = workers_of(actor)
     assert workers
-    assert places() > before
+    assert place(executor).is_dir()
     executor.stop()
     executor.stop()
     for thread in threads:
@@ -207,7 +239,7 @@ def test_tasks_that_are_running_when_all_ends_are_interrupted_and_nothing_is_lef
     assert [result.outcome.stop_reason for result in results] == [StopReason.INTERRUPTED] * 3
     for each in (actor, *workers):
         each.wait(10)  # raises when it is still there
-    assert places() <= before
+    assert not place(executor).exists()
 
 
 def test_an_objective_asks_for_params_and_notes_from_its_node(tmp_path: Path, one_ray: None) -> None:

@@ -69,6 +69,22 @@ def test_something_that_is_no_ray_is_refused() -> None:
         server.shutdown()
 
 
+@pytest.mark.slow
+def test_a_runtime_env_that_ray_does_not_take_is_refused() -> None:
+    script = (
+        "from hpo.errors import ConfigError\n"
+        "from hpo.executors.ray_cluster import Cluster\n"
+        "cluster = Cluster(runtime_env={'working_dir': '/no/such/folder'})\n"
+        "try:\n    cluster.connect(1)\n"
+        "except ConfigError as error:\n    print(error)\n"
+        "finally:\n    cluster.close()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert done.stdout.startswith("executor.runtime_env = {'working_dir': '/no/such/folder'}"), done.stderr
+    assert "/no/such/folder" in done.stdout.partition("expected:")[2]
+
+
 def test_only_a_ray_of_our_own_gets_our_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "ray", raising=False)
     for name in (ADDRESS, "RAY_AUTH_MODE"):
