@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from hpo import tracking
 from hpo.config import Definition
 from hpo.evaluation import Evaluator
+from hpo.executors.base import Executor
 from hpo.executors.inline import InlineExecutor
 from hpo.resampling import Holdout, Resampling
 from hpo.result import Result
@@ -71,7 +72,12 @@ class Silent:
 
 
 def study(
-    strategy: Strategy, limits: Limits, max_epochs: int = 3, resampling: Resampling | None = None, **stop: Any
+    strategy: Strategy,
+    limits: Limits,
+    max_epochs: int = 3,
+    resampling: Resampling | None = None,
+    executor: Executor | None = None,
+    **stop: Any,
 ) -> Study:
     objective = Objective.of("val_loss", epoch="best" if stop.get("restore_best_weights", True) else "last")
     stopping = EarlyStopping(**stop)
@@ -85,7 +91,7 @@ def study(
         dataset=toy.dataset(),
         evaluator=evaluator,
         strategy=strategy,
-        executor=InlineExecutor(1),
+        executor=executor or InlineExecutor(1),
     )
 
 

@@ -13,11 +13,15 @@ from toy_study import Listed, Silent, study, study_run, trial_runs
 
 from hpo import plots, tracking
 from hpo.errors import StudyFailed
+from hpo.evaluation import Task
+from hpo.executors.inline import InlineExecutor
+from hpo.models.base import Control
 from hpo.resampling import StratifiedKFoldResampling
 from hpo.result import End, Result
 from hpo.runner import Runner
+from hpo.running import MAX_LOST_NODES
 from hpo.strategies.base import Evaluate, Search, Strategy
-from hpo.trial import Limits, State, StopReason
+from hpo.trial import FoldResult, Limits, State, StopReason
 
 
 @pytest.fixture
@@ -224,6 +228,42 @@ def test_a_rung_goes_on_with_the_same_trial_and_records_every_epoch_once(run: Ca
     assert (parent.data.metrics["n_complete"], parent.data.metrics["n_pruned"]) == (1, 1)
     assert parent.data.metrics["epochs_total"] == 2 + 2 + 6
     assert parent.data.metrics["refit_epochs"] == 3
+
+
+class Loses(InlineExecutor):
+    """Loses so many workers, each after its task, for a reason."""
+
+    retries = 1
+
+    def __init__(self, reason: StopReason, n_times: int) -> None:
+        super().__init__(1)
+        self._reason, self._n_left = reason, n_times
+
+    def run(self, task: Task, control: Control) -> FoldResult:
+        result = super().run(task, control)
+        if not self._n_left:
+            return result
+        self._n_left -= 1
+        assert self._evaluator is not None
+        return self._evaluator.unfinished(task, [], 0.0, self._reason, "gone")
+
+
+@pytest.mark.parametrize(
+    ("reason", "n_times", "n_attempts", "state"),
+    [
+        (StopReason.CRASHED, 1, 2, "COMPLETE"),
+        (StopReason.CRASHED, 2, 2, "FAIL"),
+        (StopReason.NODE_LOST, MAX_LOST_NODES, MAX_LOST_NODES + 1, "COMPLETE"),
+        (StopReason.NODE_LOST, MAX_LOST_NODES + 1, MAX_LOST_NODES + 1, "FAIL"),
+    ],
+)
+def test_a_node_that_is_lost_is_no_retry_but_not_without_end(
+    run: Callable[..., Any], reason: StopReason, n_times: int, n_attempts: int, state: str
+) -> None:
+    _, _, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1), executor=Loses(reason, n_times))
+    attempts = sorted(trial_runs(runs), key=lambda attempt: int(attempt.data.tags["hpo.attempt"]))
+    assert [attempt.data.tags["hpo.state"] for attempt in attempts] == ["WAITING"] * (n_attempts - 1) + [state]
+    assert {attempt.data.tags["hpo.stop_reason"] for attempt in attempts[:-1]} == {reason.value}
 
 
 def test_failed_trials_of_a_halving_search_are_failed_and_count_in_a_row(run: Callable[..., Any]) -> None:

@@ -104,6 +104,7 @@ def test_early_stopping_takes_its_mode_from_the_monitor() -> None:
         (StopReason.TIMEOUT, State.FAIL),
         (StopReason.OUT_OF_MEMORY, State.FAIL),
         (StopReason.CRASHED, State.FAIL),
+        (StopReason.NODE_LOST, State.FAIL),
         (StopReason.ERROR, State.FAIL),
     ],
 )
