@@ -7,6 +7,7 @@ seen to where it runs. The actor imports no model's library.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import fcntl
 import importlib.metadata
 import os
@@ -91,6 +92,10 @@ class Trainer:
         self._messages: deque[tuple[Any, ...]] = deque()
         self._has_messages = asyncio.Event()
         self._line: _Line | None = None
+        self._place: _Place | None = None
+        self._workers: Workers | None = None
+        # Before the handler of multiprocessing, registered earlier, which would wait for the worker.
+        atexit.register(self._close)
 
     async def set_up(self) -> Site:
         """Start the worker; fails where the node is not as the driver needs it."""
@@ -99,7 +104,10 @@ class Trainer:
         self._loop = asyncio.get_running_loop()
         try:
             await asyncio.to_thread(self._set_up)
-        except StudyFailed as error:
+        except BaseException as error:
+            self._close()
+            if not isinstance(error, StudyFailed):
+                raise
             raise StudyFailed(f"on node {socket.gethostname()}: {error}") from None
         return Site(ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid())
 
@@ -155,8 +163,10 @@ class Trainer:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        self._workers.stop()
-        self._place.leave()
+        if self._workers is not None:
+            self._workers.stop()
+        if self._place is not None:
+            self._place.leave()
 
     def _tell(self, *message: Any) -> None:
         def add() -> None:
@@ -166,10 +176,12 @@ class Trainer:
         self._loop.call_soon_threadsafe(add)
 
     def _carry_out(self, line: _Line, task: Task) -> None:
+        workers, place = self._workers, self._place
+        assert workers is not None and place is not None, "set_up() comes first"
         try:
             if task.weights_path is not None:
-                task = replace(task, weights_path=self._place.folder / task.weights_path.name)
-            ended, weights = self._workers.carry_out(task, line, []), None
+                task = replace(task, weights_path=place.folder / task.weights_path.name)
+            ended, weights = workers.carry_out(task, line, []), None
             if isinstance(ended, FoldResult) and ended.weights_path is not None:
                 path = Path(ended.weights_path)
                 weights = path.read_bytes()

@@ -342,13 +342,13 @@ class Worker:
 
     def _hear(self) -> tuple[Any, ...] | None:
         """The next message, or None after a short time."""
-        ready = wait([self._connection, self._process.sentinel], POLL_SECONDS)
-        if self._connection in ready:
-            try:
+        try:
+            ready = wait([self._connection, self._process.sentinel], POLL_SECONDS)
+            if self._connection in ready:
                 message: tuple[Any, ...] = self._connection.recv()
                 return message
-            except (EOFError, OSError):
-                raise self._died() from None
+        except (EOFError, OSError):  # it is gone, or another thread has just ended it
+            raise self._died() from None
         if ready:
             raise self._died()
         return None

@@ -105,7 +105,7 @@ def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(start: Star
     [
         ("exit", StopReason.CRASHED, "exited with code 3"),
         ("segfault", StopReason.CRASHED, "SIGSEGV"),
-        ("hang", StopReason.TIMEOUT, "trial_timeout_seconds=2"),
+        ("hang", StopReason.TIMEOUT, "trial_timeout_seconds=5"),
         ("hog", StopReason.OUT_OF_MEMORY, "max_memory_bytes=700,000,000"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
     start: Start, kind: str, reason: StopReason, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hpo.executors.workers.GRACE_SECONDS", 0.5)
-    executor, control = start(trial_timeout_seconds=2, max_memory_bytes=700_000_000), Control()
+    executor, control = start(trial_timeout_seconds=5, max_memory_bytes=700_000_000), Control()
     (lost,) = executor._workers.all
     result = run(executor, kind, control)
     assert result.outcome.stop_reason is reason

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -282,6 +284,44 @@ def test_a_model_that_cannot_be_sent_is_refused(start: Start) -> None:
 
     with pytest.raises(ConfigError, match="executor=inline"):
         start(Local())
+
+
+DRIVER = """
+import sys, tempfile
+from pathlib import Path
+from hpo.executors.ray_actors import RayExecutor
+from hpo.evaluation import FoldTask
+sys.path.insert(0, {tests!r})
+from unit.executors.test_local import Control, evaluator
+
+if __name__ == "__main__":
+    executor = RayExecutor(address=sys.argv[1])
+    executor.prepare()
+    executor.start(evaluator(), Path(tempfile.mkdtemp()))
+    print(next(iter(executor._all)).site.pid, flush=True)
+    executor.run(FoldTask({{"x": 0.5, "kind": {kind!r}}}, 0, 10_000), Control())
+"""
+
+
+@pytest.mark.parametrize("kind", ["slow", pytest.param("hang", marks=pytest.mark.slow)])
+def test_an_actor_and_its_worker_do_not_outlive_a_driver_that_is_killed(
+    kind: str, tmp_path: Path, one_ray: None
+) -> None:
+    import ray
+
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER.format(tests=str(Path(__file__).parents[2]), kind=kind))
+    address = ray.get_runtime_context().gcs_address
+    driver = subprocess.Popen([sys.executable, script, address], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    actor = psutil.Process(int(driver.stdout.readline()))
+    time.sleep(1)
+    (worker,) = workers_of(actor)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    for each in (actor, worker):
+        each.wait(20)  # raises when it is still there
 
 
 @pytest.mark.parametrize(
