@@ -47,7 +47,8 @@ def redact(text: str) -> str:
     """
     text = re.sub(r"(://[^\s/:@]*):[^\s]*@", r"\1:***@", text)
     text = re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)
-    named = {value for name, value in os.environ.items() if len(value) >= _LEAST_SECRET and _is_secret(name)}
+    values = [os.environ.get(name, "") for name in os.environ if _is_secret(name)]
+    named = {value for value in values if len(value) >= _LEAST_SECRET}
     for secret in sorted(named | _hidden, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

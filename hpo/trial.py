@@ -492,10 +492,16 @@ class FitPlan:
 
 def pareto_front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The COMPLETE trials that no other one dominates, best first."""
+    signs = [-1 if direction == "maximize" else 1 for direction in objective.directions]
     pairs = [(trial, trial.values) for trial in trials if trial.values is not None]
-    front = [t for t, values in pairs if not any(objective.dominates(other, values) for _, other in pairs)]
-    sign = -1 if objective.direction == "maximize" else 1
-    return sorted(front, key=lambda trial: sign * (trial.value or 0.0))
+    # What dominates a trial comes before it here, so that it need only be held against those that are kept.
+    # What is no number dominates nothing, and is last since it cannot be put in order.
+    pairs.sort(key=lambda pair: [(math.isnan(v), sign * v) for sign, v in zip(signs, pair[1], strict=True)])
+    front: list[tuple[Trial, tuple[float, ...]]] = []
+    for trial, values in pairs:
+        if not any(objective.dominates(other, values) for _, other in front):
+            front.append((trial, values))
+    return [trial for trial, _ in front]
 
 
 def canonical(params: Params) -> str:

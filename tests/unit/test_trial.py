@@ -172,6 +172,19 @@ def test_a_trial_that_was_dropped_at_a_rung_keeps_its_scores_and_has_no_value() 
     assert trial.mean_score == pytest.approx(0.75)
 
 
+def test_the_front_is_what_comparing_all_with_all_gives() -> None:
+    objective = Objective.of("val_accuracy", others={"n_weights": "minimize"})
+    rng = random.Random(0)
+    values = [math.nan, *range(12)]
+    trials = [scored(n, [rng.randrange(12) / 12], rng.choice(values)) for n in range(200)]
+    pairs = [(trial, trial.values) for trial in trials if trial.values is not None]
+    wanted = {t.number for t, own in pairs if not any(objective.dominates(other, own) for _, other in pairs)}
+    front = pareto_front(trials, objective)
+    assert {trial.number for trial in front} == wanted
+    assert len(wanted) < len(trials)
+    assert [trial.value for trial in front] == sorted((trial.value or 0.0 for trial in front), reverse=True)
+
+
 def test_the_front_holds_what_nothing_dominates() -> None:
     objective = Objective.of("val_accuracy", others={"n_weights": "minimize"})
     trials = [

@@ -87,6 +87,47 @@ def test_delivering_any_part_again_changes_nothing(store: Store, tmp_path: Path,
     check(store)
 
 
+def test_which_runs_there_are_is_asked_once_and_not_for_every_trial(store: Store, tmp_path: Path) -> None:
+    """One search looks through all runs of the study: one a trial would take the square of their number."""
+    client, experiment = store
+    calls: list[str] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            calls.append(name)
+            return getattr(client, name)
+
+    folder = tmp_path / "mine"
+    for session in range(2):  # the second one finds all that the first has made
+        tracker = Tracker(folder, "uid", unreachable, lambda text: None)
+        if session == 0:
+            tracker.start_study("mine", {}, {}, DatasetRecord("d", "0" * 32, "s", {}), {})
+            for number in range(12):
+                tracker.start_trial(number, {"x": 0.1})
+        tracker.close(0.1)
+        mark_delivered(folder, 0)
+        calls.clear()
+        tracking.Courier(folder, "uid", lambda: (Counting(), experiment)).deliver()
+        assert calls.count("search_runs") == 1
+        assert calls.count("create_run") == (13 if session == 0 else 0)
+    assert len(runs_of(store)) == 13
+
+
+def test_a_study_of_several_pages_is_found_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.tracking.delivery.RUNS_A_PAGE", 2)
+    folder = tmp_path / "mine"
+    tracker = Tracker(folder, "uid", lambda: store, lambda text: None)
+    tracker.start_study("mine", {}, {}, DatasetRecord("d", "0" * 32, "s", {}), {})
+    for number in range(5):
+        tracker.start_trial(number, {"x": 0.1})
+    assert tracker.close()
+    mark_delivered(folder, 0)
+    tracking.Courier(folder, "uid", lambda: store).deliver()
+    assert len(runs_of(store)) == 6
+
+
 def test_a_store_that_fails_in_the_middle_gets_everything_once(store: Store, tmp_path: Path) -> None:
     """Each call fails once after it was carried out, and each once before: the worst that a network can do."""
     client, experiment = store
