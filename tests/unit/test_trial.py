@@ -174,7 +174,7 @@ def test_a_trial_that_was_dropped_at_a_rung_keeps_its_scores_and_has_no_value() 
 
 def test_the_front_is_what_comparing_all_with_all_gives() -> None:
     objective = Objective.of("val_accuracy", others={"n_weights": "minimize"})
-    rng = random.Random(0)
+    rng = random.Random(0)  # noqa: S311 no secret
     values = [math.nan, *range(12)]
     trials = [scored(n, [rng.randrange(12) / 12], rng.choice(values)) for n in range(200)]
     pairs = [(trial, trial.values) for trial in trials if trial.values is not None]

@@ -113,9 +113,7 @@ def test_which_runs_there_are_is_asked_once_and_not_for_every_trial(store: Store
     assert len(runs_of(store)) == 13
 
 
-def test_a_study_of_several_pages_is_found_again(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_of_several_pages_is_found_again(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.tracking.delivery.RUNS_A_PAGE", 2)
     folder = tmp_path / "mine"
     tracker = Tracker(folder, "uid", lambda: store, lambda text: None)

@@ -1,0 +1,81 @@
+"""A model that computes nothing, or sleeps, so that what is left of a trial's time is what surrounds it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.dummy import DummyClassifier
+
+from hpo.datasets.base import Array, Dataset, DataSpec
+from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
+from hpo.trial import FitPlan, Params, ParamValue
+
+NAMES = ("a", "b", "c", "d", "e")
+
+
+def value(params: Params) -> float:
+    """What a trial comes to: 0 where every parameter is 0.3."""
+    return sum((float(params.get(name, 0.5)) - 0.3) ** 2 for name in NAMES)
+
+
+def dataset() -> Dataset:
+    """100 rows that nobody looks at."""
+    x = np.zeros((110, 4), "float32")
+    y = np.arange(110) % 2
+    return Dataset("null", x[:100], y[:100], x[100:], y[100:], source="made")
+
+
+class NullModel(Model):
+    """Reports one epoch, ``seconds`` after it was asked for."""
+
+    weights_suffix = ".npz"
+    flavor = "sklearn"
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
+
+    @property
+    def tunables(self) -> dict[str, ParamValue]:
+        return dict.fromkeys(NAMES, 0.5)
+
+    def metrics(self, spec: DataSpec) -> tuple[str, ...]:
+        return ("loss", "val_loss")
+
+    def fit(
+        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
+    ) -> FittedModel:
+        with log.phase("train"):
+            time.sleep(self._seconds)
+            loss = value(params)
+            log.history = {"loss": [loss], "val_loss": [loss]}
+            log.epochs_run, log.best_epoch, log.best_value = 1, 0, loss
+            control.on_epoch(0, {"loss": loss, "val_loss": loss})
+        return _Nothing(loss)
+
+    def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
+        return _Nothing(value(params))
+
+
+class _Nothing(FittedModel):
+    def __init__(self, loss: float) -> None:
+        self._loss = loss
+
+    def evaluate(self, x: Array, y: Array, extra: Sequence[str] = ()) -> dict[str, float]:
+        return {"loss": self._loss}
+
+    def predict(self, x: Array) -> Array:
+        return np.zeros(len(x), int)
+
+    def answers(self, x: Array) -> tuple[Array, Array | None]:
+        return self.predict(x), None
+
+    def save_weights(self, path: Path) -> None:
+        np.savez(path, self._loss)
+
+    @property
+    def native(self) -> Any:
+        return DummyClassifier(strategy="constant", constant=0).fit(np.zeros((2, 4)), [0, 1])
