@@ -2,8 +2,8 @@
 
 ::
 
-    python -m benchmarks.simulation                            1, 10, 100 and 1,000 workers, five seeds: six minutes
-    python -m benchmarks.simulation --workers 10,100 --seeds 2 a quick look
+    python -m benchmarks.simulation                               1 to 1,000 workers, three seeds: about four minutes
+    python -m benchmarks.simulation --workers 10,100 --seeds 1    a quick look
     python -m benchmarks.simulation --plot docs/images/scaling.png --jobs 2
 
 A discrete-event clock in the place of training: nothing sleeps, and a seed gives the same figures again. Searching is
@@ -365,7 +365,7 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", default="1,10,100,1000", help="numbers of workers, with commas between them")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--plot", type=Path, help="where to write a picture")
     options = parser.parse_args()

@@ -59,7 +59,7 @@ class Courier:
         self._store: tuple[mlflow.MlflowClient, str] | None = None
         self._run_ids: dict[str, str] = {}
         self._model_uris: dict[str, str] = {}
-        self._in_doubt = True
+        self._in_doubt, self._has_looked = True, False
         self.n_refused = 0
 
     @property
@@ -80,9 +80,8 @@ class Courier:
         """
         outbox, n_records = self._folder / "outbox.jsonl", 0
         position = delivered_bytes(self._folder)
+        self._has_looked = not self._in_doubt
         try:
-            if self._in_doubt:
-                self._find_runs()
             pending: dict[str, _Batch] = {}
             for record in read_outbox(outbox, position):
                 self._take(record, pending)
@@ -105,6 +104,7 @@ class Courier:
     def _find_runs(self) -> None:
         """Learn which runs MLflow has made: all at once, since one search costs as much as the study has runs."""
         client, experiment_id = self.store
+        self._has_looked = True
         token: str | None = ""
         while token is not None:
             mine = f"tags.`hpo.study_uid` = '{self._uid}'"
@@ -161,6 +161,8 @@ class Courier:
     def _start(self, record: Record) -> None:
         """Make a run, unless MLflow has made it already."""
         key, body = record.key, record.body
+        if not self._has_looked:
+            self._find_runs()
         if key in self._run_ids:
             return
         client, experiment_id = self.store
