@@ -226,11 +226,11 @@ class TpeInBatches(Tpe):
 
 
 class Halving(Random):
-    """Successive halving in brackets as large as there are workers; a rung begins when the one before has ended."""
+    """Successive halving; brackets have a trial a worker in the last rung, and rungs wait for the one before."""
 
     def __init__(self, seed: int, n_workers: int) -> None:
         super().__init__(seed, n_workers)
-        self._n = max(ETA ** (len(RUNGS) - 1), n_workers)
+        self._n = ETA ** (len(RUNGS) - 1) * n_workers
         self._waiting: list[Stretch] = []
         self._n_running = 0
         self._done: list[Stretch] = []
@@ -341,7 +341,7 @@ def plot(results: Results, workers: Sequence[int], path: Path) -> None:
 
     plt.switch_backend("agg")
     colours = {"random": "0.5", "TPE in batches": "C0", "TPE": "C0", "halving": "C1", "ASHA": "C1"}
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
     for name in SEARCHES:
         style = {"color": colours[name], "linestyle": "--" if name in WAITS else "-", "marker": "o", "label": name}
         useful = [statistics.fmean(o.useful for o in results[name, n]) for n in workers]
@@ -352,9 +352,10 @@ def plot(results: Results, workers: Sequence[int], path: Path) -> None:
     axes[1].set(ylim=(0, None), title="Regret at the end: 0 is the optimum")
     for each in axes:
         each.set(xscale="log", xlabel="workers, for the same work in all")
+        each.set_xticks(workers, [f"{n:,}" for n in workers])
         each.grid(alpha=0.3)
         each.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(title="dashed: waits", fontsize=9)
+    axes[1].legend(title="dashed: waits", fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

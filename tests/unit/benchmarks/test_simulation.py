@@ -89,7 +89,7 @@ def test_regret_falls_only_and_a_seed_gives_the_same_again(kind: type[Random] | 
 
 
 def test_a_rung_goes_on_with_the_best_third_when_all_have_ended() -> None:
-    search = Halving(0, 9)
+    search = Halving(0, 1)
     rung = [search.next() for _ in range(9)]
     assert all(stretch is not None for stretch in rung)
     assert search.next() is None  # a barrier
