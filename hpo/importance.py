@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from hpo.space import SearchSpace
 from hpo.trial import Params
 
@@ -39,5 +41,7 @@ def importances(space: SearchSpace, trials: Sequence[tuple[Params, float]], dire
 
 
 def sampled(trials: Sequence[tuple[Params, float]]) -> Sequence[tuple[Params, float]]:
-    """At most :data:`MAX_TRIALS` of them, evenly over all."""
-    return trials[:: -(-len(trials) // MAX_TRIALS) or 1]
+    """At most :data:`MAX_TRIALS` of them, from the first to the last at equal distances."""
+    if len(trials) <= MAX_TRIALS:
+        return trials
+    return [trials[round(place)] for place in np.linspace(0, len(trials) - 1, MAX_TRIALS)]

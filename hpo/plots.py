@@ -16,8 +16,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hpo import importance
 from hpo.config import Definition
-from hpo.importance import importances
 from hpo.space import Categorical, Numeric, Parameter
 from hpo.tables import mean_curves
 from hpo.trial import ParamValue, State, Trial
@@ -123,7 +123,7 @@ def _importances(complete: Sequence[Trial], definition: Definition) -> dict[str,
     pairs = [(trial.params, trial.value) for trial in complete if trial.value is not None]
     if len(pairs) < MIN_FOR_IMPORTANCES:
         return {}
-    return importances(definition.space, pairs, definition.objective.direction)
+    return importance.importances(definition.space, pairs, definition.objective.direction)
 
 
 def param_importances(found: Mapping[str, float], n_complete: int, metric: str) -> Figure:
@@ -132,7 +132,8 @@ def param_importances(found: Mapping[str, float], n_complete: int, metric: str) 
     figure, axes = plt.subplots(figsize=(9, 0.4 * len(names) + 1.5))
     bars = axes.barh(names, [found[name] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=3)
-    share = f"share of the variance over {n_complete:,} complete trials"
+    some = f"{importance.MAX_TRIALS:,} of " if n_complete > importance.MAX_TRIALS else ""
+    share = f"share of the variance over {some}{n_complete:,} complete trials"
     axes.set(title=f"Importance for {metric}", xlabel=share)
     return figure
 

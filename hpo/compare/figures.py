@@ -175,7 +175,7 @@ def importances(comparison: Comparison) -> go.Figure | None:
         return None
     names = list(reversed(found))
     figure = go.Figure(go.Bar(x=[found[name] for name in names], y=names, orientation="h", marker_color="#0072B2"))
-    some = f"{len(importance.sampled(pairs)):,} of " if len(pairs) > importance.MAX_TRIALS else ""
+    some = f"{importance.MAX_TRIALS:,} of " if len(pairs) > importance.MAX_TRIALS else ""
     return _layout(figure, f"share of the variance, {some}{len(pairs):,} trials", height=130 + 26 * len(names))
 
 
