@@ -187,13 +187,29 @@ class Stored:
     @classmethod
     def read(cls, folder: Path) -> Stored:
         with contextlib.closing(sqlite3.connect(f"file:{folder}/hpo_runs/mlflow.db?mode=ro", uri=True)) as db:
-            tags: dict[str, dict[str, str]] = {}
-            for run, key, value in db.execute("select run_uuid, key, value from tags"):
-                tags.setdefault(run, {})[key] = value
-            status = dict(db.execute("select run_uuid, status from runs where lifecycle_stage = 'active'"))
-            points: dict[tuple[str, str], list[int]] = {}
-            for run, key, step in db.execute("select run_uuid, key, step from metrics"):
-                points.setdefault((run, key), []).append(step)
+            return cls.of(db)
+
+    @classmethod
+    def of(cls, db: Any, study: str | None = None) -> Stored:
+        """From a connection of Python's database interface: the runs of one study or, without a name, all."""
+
+        def rows(query: str) -> list[tuple[Any, ...]]:
+            with contextlib.closing(db.cursor()) as cursor:
+                cursor.execute(query)
+                return list(cursor.fetchall())
+
+        tags: dict[str, dict[str, str]] = {}
+        for run, key, value in rows("select run_uuid, key, value from tags"):
+            tags.setdefault(run, {})[key] = value
+        named = {t.get("hpo.study_uid") for t in tags.values() if t.get("mlflow.runName") == study}
+        status = {
+            run: status
+            for run, status in rows("select run_uuid, status from runs where lifecycle_stage = 'active'")
+            if study is None or tags[run].get("hpo.study_uid") in named
+        }
+        points: dict[tuple[str, str], list[int]] = {}
+        for run, key, step in rows("select run_uuid, key, step from metrics"):
+            points.setdefault((run, key), []).append(step)
         return cls({run: t for run, t in tags.items() if run in status}, status, points)
 
     @property
@@ -220,10 +236,10 @@ class Stored:
         return found
 
 
-def finished_in_outbox(folder: Path) -> set[int]:
+def finished_in_outbox(folder: Path, study: str = "mine") -> set[int]:
     """Numbers of the trials that a driver has said to be finished."""
     found = set()
-    outbox = folder / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
+    outbox = folder / "hpo_runs" / "studies" / study / "outbox.jsonl"
     for line in outbox.read_bytes().splitlines(keepends=True) if outbox.exists() else ():
         if line.endswith(b"\n"):
             key, kind, body = json.loads(line)
@@ -232,9 +248,12 @@ def finished_in_outbox(folder: Path) -> set[int]:
     return found
 
 
-def audit_record(folder: Path, audit: Audit, known: set[int], n_trials: int) -> Stored:
-    """Count what is wrong with a study that has finished."""
-    stored = Stored.read(folder)
+def audit_record(stored: Stored, audit: Audit, known: set[int], n_trials: int) -> None:
+    """Count what is wrong with a study that has finished.
+
+    Args:
+        known: numbers of trials that a driver has said to be finished.
+    """
     audit.add("running", sum(status == "RUNNING" for status in stored.status.values()), stored.status)
     results = stored.results
     audit.add("lost", len(known - results.keys()), known - results.keys())
@@ -249,14 +268,13 @@ def audit_record(folder: Path, audit: Audit, known: set[int], n_trials: int) -> 
     (study,) = [run for run, tags in stored.tags.items() if tags.get("hpo.kind") == "study"] or [""]
     if not study:
         audit.add("wrong", 1, "no study")
-        return stored
+        return
     audit.add("wrong", int(stored.tags[study]["hpo.state"] != "finished"), stored.tags[study]["hpo.state"])
     audit.add("wrong", int(not stored.tags[study].get("hpo.best_model_uri")), "no model")
     audit.add("missing", int((study, "test_accuracy") not in stored.points), "no test score")
     steps = Counter(stored.points.get((study, "n_complete"), []))
     audit.add("missing", len(set(range(len(results))) - steps.keys()), f"progress {steps}")
     audit.add("doubled", sum(n - 1 for n in steps.values()), f"progress {steps}")
-    return stored
 
 
 def audit_points(stored: Stored, run: str, audit: Audit, name: str) -> None:
@@ -519,7 +537,8 @@ def one(
             options = {"kills": kills} if fault in DRIVER_FAULTS else {}
             known = RUN[fault](folder, strategy, left_alone, moment, audit, **options)
             n_trials = len(left_alone.results)
-            stored = audit_record(folder, audit, known, n_trials)
+            stored = Stored.read(folder)
+            audit_record(stored, audit, known, n_trials)
             if left_alone.is_deterministic:
                 results = stored.results
                 different = [n for n in left_alone.results if results.get(n) != left_alone.results[n]]

@@ -166,6 +166,7 @@ def _run(arguments: list[str], act: Callable[[DictConfig], int] | None = None) -
     codes: list[int] = []
     is_forced = FORCE in arguments
     arguments = _options_first([argument for argument in arguments if argument != FORCE])
+    _check_launcher(arguments)
 
     has_composed = False
 
@@ -202,6 +203,15 @@ def _run(arguments: list[str], act: Callable[[DictConfig], int] | None = None) -
         sys.argv = before
         sweep_dir.cleanup()
     return max(codes, default=OK)
+
+
+def _check_launcher(arguments: list[str]) -> None:
+    """Refuse launchers that run jobs elsewhere: exit codes are lost there, and workers cannot be started."""
+    for argument in arguments:
+        key, _, launcher = argument.partition("=")
+        if key == "hydra/launcher" and launcher != "basic":
+            expected = "basic, one study after another; several at once are several commands, which one store may serve"
+            raise ConfigError(key, launcher, expected, "xargs -P, as docs/operations.md shows")
 
 
 def _options_first(arguments: list[str]) -> list[str]:

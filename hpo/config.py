@@ -101,6 +101,7 @@ class Conf:
     max_epochs: int = 10
 
 
+ADDRESSES = ("MLFLOW_TRACKING_URI",)  # variables whose passwords are taken out by what they look like
 _FREE = ("model", "dataset", "strategy", "resampling", "executor")  # mappings that only their target checks
 GROUPS = ("model", "dataset", "search_space", "strategy", "resampling", "executor", "tracking")
 
@@ -135,7 +136,8 @@ def _description(path: Path) -> str:
 def plain(conf: DictConfig) -> dict[str, Any]:
     """The config as plain mappings, interpolations resolved.
 
-    Values that come from the environment are taken for secrets: nothing that is printed or recorded shows them.
+    Values that come from the environment are taken for secrets, but for addresses: nothing that is printed or recorded
+    shows them.
 
     Raises:
         ConfigError: for an interpolation that names nothing or a mandatory value that is missing.
@@ -146,7 +148,8 @@ def plain(conf: DictConfig) -> dict[str, Any]:
         raise explain(error, []) from error
     assert isinstance(container, dict)
     for name in re.findall(r"\$\{oc\.env:\s*['\"]?(\w+)", str(OmegaConf.to_container(conf, resolve=False))):
-        hide(os.environ.get(name, ""))
+        if name not in ADDRESSES:
+            hide(os.environ.get(name, ""))
     return {str(key): value for key, value in container.items()}
 
 
@@ -409,6 +412,9 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
         override = next((o for o in overrides if o.lstrip("+").partition("=")[0] == name), f"+{name}=value")
         value = override.partition("=")[2]
         return ConfigError(name, value, "no + in front, since the key is there already", f"{name}={value}")
+    if unset := re.search(r"Environment variable '(\w+)' not found", text):
+        name = unset.group(1)
+        return ConfigError(key, f"${{oc.env:{name}}}", f"the variable {name} in the environment", f"export {name}=…")
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         key = key or missing.group(1)
         return ConfigError(key, "not given", "a value, which the option cannot do without", f"{key}=…")

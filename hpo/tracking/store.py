@@ -24,11 +24,12 @@ import sqlalchemy
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
-from hpo.errors import TrackingError, redact
+from hpo.errors import ConfigError, TrackingError, redact
 
 REACH_SECONDS = 5.0
 STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
 """What a store raises that does not answer, or not as it should."""
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")  # read by MLflow's client
 
 # MLflow and its migrations talk at INFO and WARNING about what is ordinary here, and warn of themselves.
 for _name in ("mlflow", "alembic"):
@@ -50,11 +51,13 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
 
     Raises:
         TrackingError: when the store cannot be reached or a folder cannot be written to.
+        ConfigError: when a server does not let us in, or lets us read and not write.
     """
     if create:
         _writable(output_path, "tracking.output_path")
     require_reachable(uri)
     uri = absolute(uri)
+    is_server = uri.startswith("http")
     try:
         # Processes that make or migrate one SQLite file at the same time would break each other.
         with _one_at_a_time(uri):
@@ -62,14 +65,18 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
             client = mlflow.MlflowClient(uri)
             found = client.get_experiment_by_name(experiment)
             if found is None and create:
-                remote = uri.startswith("http")
-                location = None if remote else (output_path.resolve() / "artifacts").as_uri()
+                location = None if is_server else (output_path.resolve() / "artifacts").as_uri()
                 tags = {"mlflow.experimentKind": "custom_model_development"}
                 with suppress(MlflowException):  # another process was quicker
                     client.create_experiment(experiment, artifact_location=location, tags=tags)
                 found = client.get_experiment_by_name(experiment)
+            if found is not None and create and is_server:
+                # Whether this account may write here, the server tells only when we do.
+                client.set_experiment_tag(found.experiment_id, "hpo.studies", "true")
         known = [e.name for e in client.search_experiments()] if found is None else []
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+        if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
+            raise _refused(uri, experiment, error) from error
         raise _unreachable(uri, str(error)) from error
     if found is None or found.lifecycle_stage != "active":
         expected = f"an experiment that is there: {', '.join(known)}" if known else "one that has not been deleted"
@@ -162,6 +169,23 @@ def _writable(folder: Path, key: str) -> None:
         raise TrackingError(
             key, folder, f"a folder that can be written to ({error.strerror})", f"{key}=another, or chmod u+w {folder}"
         ) from error
+
+
+def _refused(uri: str, experiment: str, error: MlflowException) -> ConfigError:
+    """Of a server that answers, and says no: to wait for it would not help."""
+    server = f"the MLflow server {redact(uri)}"
+    if "Host header" in str(error):
+        expected = f"an address that {server} is to be reached by; it answers 403: invalid Host header"
+        return ConfigError("tracking.uri", redact(uri), expected, "start the server with --allowed-hosts naming it")
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if error.get_http_status_code() == 403:
+        expected = f"an account that may write to experiment {experiment} of {server}, which answers 403"
+        fix = "have an admin of the server permit it to EDIT that experiment, or tracking.experiment=another"
+    else:
+        expected = f"name and password of an account of {server}, which answers 401: not authenticated"
+        fix = "export MLFLOW_TRACKING_USERNAME=… MLFLOW_TRACKING_PASSWORD=… as its admin gave them to you"
+    missing = [name for name in CREDENTIALS if not os.environ.get(name)]
+    return ConfigError(", ".join(missing or CREDENTIALS), "not set" if missing else f"{user}, ***", expected, fix)
 
 
 def _unreachable(uri: str, reason: str) -> TrackingError:

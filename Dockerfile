@@ -1,0 +1,33 @@
+# The image of the MLflow server, the Ray nodes and the studies of docker-compose.yml. Versions are those that the tests
+# ran with: constraints.txt.
+FROM python:3.11.14-slim-bookworm
+
+# cpu, or gpu, which adds NVIDIA's libraries to TensorFlow; the host needs the driver and the NVIDIA Container Toolkit.
+ARG DEVICE=cpu
+# Of pyproject.toml. strategy=optuna_gp needs gp as well, which brings PyTorch: several gigabytes.
+ARG EXTRAS=boosting,cmaes,hyperopt,imbalanced,ray,server
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+
+WORKDIR /src
+COPY LICENSE README.md constraints.txt pyproject.toml ./
+COPY conf ./conf
+COPY hpo ./hpo
+COPY search_spaces ./search_spaces
+RUN case "$DEVICE" in \
+      cpu) tensorflow="tensorflow" ;; \
+      gpu) tensorflow="tensorflow[and-cuda]" ;; \
+      *) echo "DEVICE is cpu or gpu, not $DEVICE" >&2; exit 1 ;; \
+    esac \
+    && pip install --constraint constraints.txt "$tensorflow" ".[$EXTRAS]" \
+    && useradd --create-home --uid 1000 hpo \
+    && mkdir /work /artifacts \
+    && chown hpo:hpo /work /artifacts
+
+# Volumes that are mounted here take their owner from these folders.
+WORKDIR /work
+USER 1000
+CMD ["python", "-m", "hpo", "--help"]

@@ -1,0 +1,181 @@
+"""``docker-compose.yml`` at work: its services as processes of this machine, and studies on them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from composed import POSTGRES, Composition, Container
+
+from benchmarks import faults
+
+pytestmark = [
+    pytest.mark.skipif(
+        not POSTGRES.exists(), reason="PostgreSQL's server is not installed (apt-get install postgresql)"
+    ),
+    pytest.mark.xdist_group("deployment"),
+]
+USER = "team"
+SECRETS = ("POSTGRES_PASSWORD", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "RAY_AUTH_TOKEN")
+FOREST = ("model=random_forest", "resampling=stratified_kfold", "resampling.n_splits=2", "max_epochs=4")
+FOREST = (*FOREST, "early_stopping.patience=null", "limits.timeout_seconds=3600", "executor.threads_per_trial=1")
+FOREST = (*FOREST, "search_space.max_features.grid=[0.3]")  # a grid of four
+HPO = ("python", "-m", "hpo")
+ON_SERVER = ("tracking=server", "executor=local", "executor.workers=2")
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """What ``.env`` holds: all that ``.env.example`` leaves empty."""
+    return {"MLFLOW_TRACKING_USERNAME": USER} | {name: secrets.token_hex(32) for name in SECRETS}
+
+
+@pytest.fixture(scope="module")
+def server(variables: dict[str, str]) -> Iterator[Composition]:
+    """PostgreSQL and the MLflow server."""
+    with Composition(variables) as composition:
+        composition.up("mlflow")
+        yield composition
+
+
+def ask(composition: Composition, path: str, password: str = "", user: str = USER, **headers: str) -> tuple[int, str]:
+    """Status and text of an answer of the MLflow server."""
+    request = urllib.request.Request(f"http://127.0.0.1:{composition.ports['5000']}{path}", headers=headers)
+    if password:
+        request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def record(composition: Composition, study: str) -> faults.Stored:
+    """What PostgreSQL has of a study."""
+    import psycopg2
+
+    password = composition.variables["POSTGRES_PASSWORD"]
+    where = {"host": "127.0.0.1", "port": composition.ports["5432"], "user": "mlflow", "dbname": "mlflow"}
+    connection = psycopg2.connect(password=password, **where)
+    try:
+        return faults.Stored.of(connection, study)
+    finally:
+        connection.close()
+
+
+def require_complete(composition: Composition, study: str, n_trials: int, driver: Container) -> faults.Stored:
+    """Every trial, fold and epoch once, and the winner's test and model."""
+    audit, stored = faults.Audit(), record(composition, study)
+    known = faults.finished_in_outbox(composition.volume("work"), study)
+    assert len(known) == n_trials, driver.text
+    faults.audit_record(stored, audit, known, n_trials)
+    assert audit.total == 0, audit.remarks
+    return stored
+
+
+def require_no_secret(composition: Composition, tmp_path: Path) -> None:
+    """Neither in a log, nor in a file of a study or a model, nor in the database."""
+    where = [
+        "--host=127.0.0.1",
+        f"--port={composition.ports['5432']}",
+        "--username=mlflow",
+        "--file",
+        str(tmp_path / "dump"),
+    ]
+    environment = {"PGPASSWORD": composition.variables["POSTGRES_PASSWORD"], "PATH": "/usr/bin:/bin"}
+    subprocess.run([str(POSTGRES / "pg_dump"), *where, "mlflow"], check=True, env=environment)
+    folders = [composition.volume("work"), composition.volume("artifacts"), *composition.folder.glob("session_*")]
+    files = [tmp_path / "dump", *composition.folder.glob("*.log"), *composition.folder.glob("*.health")]
+    files += [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert any(file.name == "MLmodel" for file in files)
+    assert any(file.name == "outbox.jsonl" for file in files)
+    told = {
+        (name, file) for file in files for name in SECRETS if composition.variables[name].encode() in file.read_bytes()
+    }
+    assert not told
+
+
+def test_the_server_answers_nobody_without_an_account(server: Composition, variables: dict[str, str]) -> None:
+    password = variables["MLFLOW_TRACKING_PASSWORD"]
+    api = "/api/2.0/mlflow/experiments/search?max_results=1"
+    artifacts = "/api/2.0/mlflow-artifacts/artifacts?path=1"
+    for path in ("/", api, api.replace("/api", "/ajax-api"), artifacts, "/graphql", "/metrics", "/version", "/docs"):
+        assert ask(server, path)[0] == 401, path
+        assert ask(server, path, "wrong" + password)[0] == 401, path
+        assert ask(server, path, "password1234", user="admin")[0] == 401, path
+    assert ask(server, "/", password)[0] == 200
+    assert "experiments" in json.loads(ask(server, api, password)[1])
+    assert ask(server, "/health") == (200, "OK")
+    assert "mlflow_http_request_total" in ask(server, "/metrics", password)[1]
+
+
+def test_the_server_goes_by_its_own_names_only(server: Composition, variables: dict[str, str]) -> None:
+    password = variables["MLFLOW_TRACKING_PASSWORD"]
+    assert ask(server, "/", password, Host="mlflow:5000")[0] == 200
+    assert ask(server, "/", password, Host="elsewhere.example")[0] == 403
+
+
+def refused(composition: Composition, *options: str, **variables: str) -> str:
+    """What a study says that the server does not let in: it must end before it trains."""
+    driver = composition.run("study", *FOREST, *ON_SERVER, *options, entrypoint=HPO, **variables)
+    assert driver.wait() == 2, driver.text
+    assert "Traceback" not in driver.text
+    assert "complete" not in driver.text
+    assert not any(value in driver.text for name, value in composition.variables.items() if name in SECRETS)
+    return driver.text
+
+
+def test_missing_and_wrong_credentials_are_refused_before_anything_trains(server: Composition) -> None:
+    text = refused(server, MLFLOW_TRACKING_USERNAME="", MLFLOW_TRACKING_PASSWORD="")
+    assert "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD = not set" in text
+    assert "401" in text
+    wrong = "a-wrong-password"
+    # A server that says no is not one that does not answer: to record on disk would wait for nothing.
+    text = refused(server, "tracking.offline=allow", MLFLOW_TRACKING_PASSWORD=wrong)
+    assert f"MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD = {USER}, ***" in text
+    assert wrong not in text
+
+
+def test_an_account_that_may_only_read_is_refused_before_anything_trains(
+    server: Composition, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.server
+
+    password = secrets.token_hex(16)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", variables["MLFLOW_TRACKING_PASSWORD"])
+    address = f"http://127.0.0.1:{server.ports['5000']}"
+    accounts: Any = mlflow.server.get_app_client("basic-auth", tracking_uri=address)
+    accounts.create_user("reader", password)
+    mlflow.MlflowClient(address).create_experiment("closed")
+    reader = {"MLFLOW_TRACKING_USERNAME": "reader", "MLFLOW_TRACKING_PASSWORD": password}
+    text = refused(server, "tracking.experiment=closed", **reader)
+    assert "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD = reader, ***" in text
+    assert "may write to experiment closed" in text
+    assert password not in text
+
+
+def test_a_study_is_whole_on_postgresql_and_no_secret_is_told(server: Composition, tmp_path: Path) -> None:
+    options = ("strategy=optuna", "limits.n_trials=4", "study=forest", *FOREST, *ON_SERVER)
+    driver = server.run("study", *options, entrypoint=HPO)
+    assert driver.wait() == 0, driver.text
+    stored = require_complete(server, "forest", 4, driver)
+    assert {state for _, state, _, _ in stored.results.values()} <= {"COMPLETE", "PRUNED"}
+    listed = server.run("study", "list", "tracking=server", entrypoint=HPO)
+    assert listed.wait() == 0, listed.text
+    assert "forest" in listed.text
+    require_no_secret(server, tmp_path)
+
+
+def test_programs_are_where_the_file_looks_for_them() -> None:
+    """Else the tests above would have been about something else."""
+    assert all(shutil.which(name) for name in ("mlflow", "ray", "python", "sh"))
