@@ -194,6 +194,10 @@ class Composition:
         """As ``docker compose up --wait``: services without a profile, or some, after what they depend on."""
         for name in names or [name for name, service in self.services.items() if not service.get("profiles")]:
             if name in self.containers:
+                for container in self.containers[name]:
+                    if container.main and container.main.poll() is not None:
+                        container.start()
+                        container.wait_healthy()
                 continue
             self.up_dependencies(name)
             self.containers[name] = [self.container(name, number) for number in range(self._scale.get(name, 1))]

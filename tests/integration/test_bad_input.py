@@ -97,10 +97,17 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "a bracket left open": (["limits.n_trials=[1"], "override", "key=value"),
     "a store that does not answer": (["dataset=digits", "tracking.uri=http://127.0.0.1:9"], "tracking.uri", "answers"),
     "a database without its driver": (
+        ["dataset=digits", "tracking.uri=mysql+pymysql://u:secret@127.0.0.1:9/db"],
+        "tracking.uri",
+        "pip install pymysql",
+    ),
+    "a database that does not answer": (
         ["dataset=digits", "tracking.uri=postgresql+psycopg2://u:secret@127.0.0.1:9/db"],
         "tracking.uri",
-        "pip install psycopg2-binary",
+        "Connection refused",
     ),
+    "a server that nobody has named": (["tracking=server"], "tracking.uri", "export MLFLOW_TRACKING_URI"),
+    "studies in processes of Hydra": (["-m", "hydra/launcher=joblib", "seed=0,1"], "hydra/launcher", "xargs"),
     "an address without an @": (
         ["dataset=digits", "tracking.uri=http://u:secret@127.0.0.1:x"],
         "tracking.uri",

@@ -6,7 +6,6 @@ import base64
 import json
 import secrets
 import shutil
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composed import POSTGRES, Composition, Container
-
-from benchmarks import faults
+from composed import POSTGRES, Composition
+from deployed import FOREST, HPO, SECRETS, USER, filled_in, require_complete, require_no_secret
 
 pytestmark = [
     pytest.mark.skipif(
@@ -24,25 +22,13 @@ pytestmark = [
     ),
     pytest.mark.xdist_group("deployment"),
 ]
-USER = "team"
-SECRETS = ("POSTGRES_PASSWORD", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "RAY_AUTH_TOKEN")
-FOREST = ("model=random_forest", "resampling=stratified_kfold", "resampling.n_splits=2", "max_epochs=4")
-FOREST = (*FOREST, "early_stopping.patience=null", "limits.timeout_seconds=3600", "executor.threads_per_trial=1")
-FOREST = (*FOREST, "search_space.max_features.grid=[0.3]")  # a grid of four
-HPO = ("python", "-m", "hpo")
 ON_SERVER = ("tracking=server", "executor=local", "executor.workers=2")
 
 
 @pytest.fixture(scope="module")
-def variables() -> dict[str, str]:
-    """What ``.env`` holds: all that ``.env.example`` leaves empty."""
-    return {"MLFLOW_TRACKING_USERNAME": USER} | {name: secrets.token_hex(32) for name in SECRETS}
-
-
-@pytest.fixture(scope="module")
-def server(variables: dict[str, str]) -> Iterator[Composition]:
+def server() -> Iterator[Composition]:
     """PostgreSQL and the MLflow server."""
-    with Composition(variables) as composition:
+    with Composition(filled_in()) as composition:
         composition.up("mlflow")
         yield composition
 
@@ -59,53 +45,8 @@ def ask(composition: Composition, path: str, password: str = "", user: str = USE
         return error.code, error.read().decode()
 
 
-def record(composition: Composition, study: str) -> faults.Stored:
-    """What PostgreSQL has of a study."""
-    import psycopg2
-
-    password = composition.variables["POSTGRES_PASSWORD"]
-    where = {"host": "127.0.0.1", "port": composition.ports["5432"], "user": "mlflow", "dbname": "mlflow"}
-    connection = psycopg2.connect(password=password, **where)
-    try:
-        return faults.Stored.of(connection, study)
-    finally:
-        connection.close()
-
-
-def require_complete(composition: Composition, study: str, n_trials: int, driver: Container) -> faults.Stored:
-    """Every trial, fold and epoch once, and the winner's test and model."""
-    audit, stored = faults.Audit(), record(composition, study)
-    known = faults.finished_in_outbox(composition.volume("work"), study)
-    assert len(known) == n_trials, driver.text
-    faults.audit_record(stored, audit, known, n_trials)
-    assert audit.total == 0, audit.remarks
-    return stored
-
-
-def require_no_secret(composition: Composition, tmp_path: Path) -> None:
-    """Neither in a log, nor in a file of a study or a model, nor in the database."""
-    where = [
-        "--host=127.0.0.1",
-        f"--port={composition.ports['5432']}",
-        "--username=mlflow",
-        "--file",
-        str(tmp_path / "dump"),
-    ]
-    environment = {"PGPASSWORD": composition.variables["POSTGRES_PASSWORD"], "PATH": "/usr/bin:/bin"}
-    subprocess.run([str(POSTGRES / "pg_dump"), *where, "mlflow"], check=True, env=environment)
-    folders = [composition.volume("work"), composition.volume("artifacts"), *composition.folder.glob("session_*")]
-    files = [tmp_path / "dump", *composition.folder.glob("*.log"), *composition.folder.glob("*.health")]
-    files += [file for folder in folders for file in folder.rglob("*") if file.is_file()]
-    assert any(file.name == "MLmodel" for file in files)
-    assert any(file.name == "outbox.jsonl" for file in files)
-    told = {
-        (name, file) for file in files for name in SECRETS if composition.variables[name].encode() in file.read_bytes()
-    }
-    assert not told
-
-
-def test_the_server_answers_nobody_without_an_account(server: Composition, variables: dict[str, str]) -> None:
-    password = variables["MLFLOW_TRACKING_PASSWORD"]
+def test_the_server_answers_nobody_without_an_account(server: Composition) -> None:
+    password = server.variables["MLFLOW_TRACKING_PASSWORD"]
     api = "/api/2.0/mlflow/experiments/search?max_results=1"
     artifacts = "/api/2.0/mlflow-artifacts/artifacts?path=1"
     for path in ("/", api, api.replace("/api", "/ajax-api"), artifacts, "/graphql", "/metrics", "/version", "/docs"):
@@ -118,8 +59,8 @@ def test_the_server_answers_nobody_without_an_account(server: Composition, varia
     assert "mlflow_http_request_total" in ask(server, "/metrics", password)[1]
 
 
-def test_the_server_goes_by_its_own_names_only(server: Composition, variables: dict[str, str]) -> None:
-    password = variables["MLFLOW_TRACKING_PASSWORD"]
+def test_the_server_goes_by_its_own_names_only(server: Composition) -> None:
+    password = server.variables["MLFLOW_TRACKING_PASSWORD"]
     assert ask(server, "/", password, Host="mlflow:5000")[0] == 200
     assert ask(server, "/", password, Host="elsewhere.example")[0] == 403
 
@@ -146,13 +87,13 @@ def test_missing_and_wrong_credentials_are_refused_before_anything_trains(server
 
 
 def test_an_account_that_may_only_read_is_refused_before_anything_trains(
-    server: Composition, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    server: Composition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow.server
 
     password = secrets.token_hex(16)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", variables["MLFLOW_TRACKING_PASSWORD"])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.variables["MLFLOW_TRACKING_PASSWORD"])
     address = f"http://127.0.0.1:{server.ports['5000']}"
     accounts: Any = mlflow.server.get_app_client("basic-auth", tracking_uri=address)
     accounts.create_user("reader", password)

@@ -1,0 +1,110 @@
+"""The whole of ``docker-compose.yml`` with two Ray nodes: studies of several libraries, while its parts die."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from composed import POSTGRES, ROOT, Composition, until
+from deployed import FOREST, HPO, filled_in, record, require_complete, require_no_secret
+
+from benchmarks import faults
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not POSTGRES.exists(), reason="PostgreSQL's server is not installed (apt-get install postgresql)"
+    ),
+    pytest.mark.xdist_group("deployment"),
+]
+N_WORKERS = 4
+ON_CLUSTER = ("tracking=server", "executor=ray", f"executor.workers={N_WORKERS}", "executor.threads_per_trial=1")
+N_TRIALS = {"grid": 4}
+SAME_VALUES = ("grid", "random")
+"""Strategies that propose the same, whatever the number of workers."""
+DOWN_SECONDS = 10.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Composition]:
+    """All services, with two nodes of two cores each that train."""
+    with Composition(filled_in() | {"RAY_WORKER_CPUS": "2"}, {"ray-worker": 2}) as composition:
+        composition.up()
+        yield composition
+
+
+@pytest.fixture(scope="module")
+def locally(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., faults.Stored]:
+    """What the same command comes to on a laptop."""
+    done: dict[tuple[str, ...], faults.Stored] = {}
+
+    def run(*options: str) -> faults.Stored:
+        if options not in done:
+            folder = tmp_path_factory.mktemp("laptop")
+            command = [sys.executable, "-m", "hpo", *options, "study=mine"]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+            done[options] = faults.Stored.read(folder)
+        return done[options]
+
+    return run
+
+
+def study(strategy: str, n_trials: int, *options: str) -> list[str]:
+    return [f"strategy={strategy}", f"limits.n_trials={n_trials}", *FOREST, *options]
+
+
+def folds(stored: faults.Stored) -> str:
+    (digest,) = {tags["hpo.folds_digest"] for tags in stored.tags.values() if tags["hpo.kind"] == "study"}
+    return digest
+
+
+@pytest.mark.parametrize("strategy", ["optuna", "grid", "random", "keras_random", "ray_tune"])
+def test_a_study_on_the_cluster_is_whole_and_has_the_folds_and_values_of_a_laptop(
+    cluster: Composition, locally: Callable[..., faults.Stored], strategy: str
+) -> None:
+    n_trials = N_TRIALS.get(strategy, 8)
+    options, name = study(strategy, n_trials), f"whole-{strategy}"
+    driver = cluster.run("study", *HPO, *options, *ON_CLUSTER, f"study={name}")
+    assert driver.wait() == 0, driver.text
+    stored = require_complete(cluster, name, n_trials, driver)
+    alone = locally(*options)
+    assert folds(stored) == folds(alone)
+    if strategy in SAME_VALUES:
+        assert stored.results == alone.results
+
+
+@pytest.mark.parametrize("part", ["ray-worker", "mlflow", "postgres"])
+def test_a_part_that_dies_and_comes_back_costs_no_record_and_no_trial_twice(
+    cluster: Composition, locally: Callable[..., faults.Stored], part: str
+) -> None:
+    n_trials, name = 16, f"without-{part}"
+    options = study("random", n_trials, "max_epochs=24")
+    driver = cluster.run("study", *HPO, *options, *ON_CLUSTER, f"study={name}")
+    work, (victim, *_) = cluster.volume("work"), cluster.containers[part]
+    until(lambda: len(faults.finished_in_outbox(work, name)) >= 2, 180, driver.text)
+    victim.kill()
+    assert len(faults.finished_in_outbox(work, name)) < n_trials, "it was over before"
+    time.sleep(DOWN_SECONDS)
+    victim.start()
+    assert driver.main is not None
+    assert driver.main.poll() is None, driver.text
+    victim.wait_healthy()
+    assert driver.wait() == 0, driver.text
+    # A study does not wait for a server that is still starting when it has ended.
+    sync = cluster.run("study", "sync", "tracking=server", entrypoint=HPO)
+    assert sync.wait() == 0, sync.text
+    stored = require_complete(cluster, name, n_trials, driver)
+    assert stored.results == locally(*options).results
+
+
+def test_no_secret_is_told_by_anything(cluster: Composition, tmp_path: Path) -> None:
+    """Last: the logs of all that the tests above have done, those of Ray among them."""
+    assert record(cluster, "whole-optuna").tags
+    assert list(cluster.folder.glob("**/session_*/logs/raylet*"))
+    require_no_secret(cluster, tmp_path)
