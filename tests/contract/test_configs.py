@@ -39,7 +39,8 @@ def compose(*overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("group", "option"), CASES, ids=[f"{g}={o}" for g, o in CASES])
-def test_an_option_composes_and_builds(group: str, option: str) -> None:
+def test_an_option_composes_and_builds(group: str, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # which tracking=server cannot do without
     # A space is composed with the model that it is for.
     overrides = [f"model={MODELS.get(option, option)}"] if group == "search_space" else [f"{group}={option}"]
     config = compose(*overrides)
