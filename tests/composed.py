@@ -203,7 +203,9 @@ class Composition:
             self.containers[name] = [self.container(name, number) for number in range(self._scale.get(name, 1))]
             for container in self.containers[name]:
                 container.start()
-            for container in self.containers[name]:
+                if name.startswith("ray"):
+                    # Its nodes share one folder here, and would take each other's names for files at the same time.
+                    until(lambda started=container: "Ray runtime started" in started.text, 120, "a node of Ray")
                 container.wait_healthy()
 
     def up_dependencies(self, name: str) -> None:
