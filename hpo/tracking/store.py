@@ -15,6 +15,7 @@ from pathlib import Path
 # Read when MLflow is imported. A report to its makers is not for us to send, and small files need no progress bar.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial, of a server
 # The outbox tries again, and first looks whether a call that failed was carried out; MLflow would repeat it blindly.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

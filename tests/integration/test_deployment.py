@@ -110,6 +110,7 @@ def test_a_study_is_whole_on_postgresql_and_no_secret_is_told(server: Compositio
     driver = server.run("study", *options, entrypoint=HPO)
     assert driver.wait() == 0, driver.text
     stored = require_complete(server, "forest", 4, driver)
+    assert "View run" not in driver.text
     assert {state for _, state, _, _ in stored.results.values()} <= {"COMPLETE", "PRUNED"}
     listed = server.run("study", "list", "tracking=server", entrypoint=HPO)
     assert listed.wait() == 0, listed.text

@@ -46,9 +46,10 @@ def locally(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., faults.St
     def run(*options: str) -> faults.Stored:
         if options not in done:
             folder = tmp_path_factory.mktemp("laptop")
-            command = [sys.executable, "-m", "hpo", *options, "study=mine"]
+            command = [sys.executable, "-m", "hpo", *options, "executor.workers=2", "study=mine"]
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+            alone = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+            assert alone.returncode == 0, alone.stdout + alone.stderr
             done[options] = faults.Stored.read(folder)
         return done[options]
 
