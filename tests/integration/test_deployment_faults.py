@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from composed import POSTGRES, ROOT, Composition, until
-from deployed import FOREST, HPO, filled_in, record, require_complete, require_no_secret
+from deployed import FOREST, HPO, filled_in, require_complete, require_no_secret
 
 from benchmarks import faults
 
@@ -67,13 +68,15 @@ def folds(stored: faults.Stored) -> str:
 
 @pytest.mark.parametrize("strategy", ["optuna", "grid", "random", "keras_random", "ray_tune"])
 def test_a_study_on_the_cluster_is_whole_and_has_the_folds_and_values_of_a_laptop(
-    cluster: Composition, locally: Callable[..., faults.Stored], strategy: str
+    cluster: Composition, locally: Callable[..., faults.Stored], strategy: str, tmp_path: Path
 ) -> None:
     n_trials = N_TRIALS.get(strategy, 8)
     options, name = study(strategy, n_trials), f"whole-{strategy}"
     driver = cluster.run("study", *HPO, *options, *ON_CLUSTER, f"study={name}")
     assert driver.wait() == 0, driver.text
     stored = require_complete(cluster, name, n_trials, driver)
+    assert list(cluster.folder.glob("ray/session_*/logs/raylet*")), "the logs of Ray are elsewhere"
+    require_no_secret(cluster, tmp_path)
     alone = locally(*options)
     assert folds(stored) == folds(alone)
     if strategy in SAME_VALUES:
@@ -82,7 +85,7 @@ def test_a_study_on_the_cluster_is_whole_and_has_the_folds_and_values_of_a_lapto
 
 @pytest.mark.parametrize("part", ["ray-worker", "mlflow", "postgres"])
 def test_a_part_that_dies_and_comes_back_costs_no_record_and_no_trial_twice(
-    cluster: Composition, locally: Callable[..., faults.Stored], part: str
+    cluster: Composition, locally: Callable[..., faults.Stored], part: str, tmp_path: Path
 ) -> None:
     n_trials, name = 16, f"without-{part}"
     options = study("random", n_trials, "max_epochs=24")
@@ -101,11 +104,20 @@ def test_a_part_that_dies_and_comes_back_costs_no_record_and_no_trial_twice(
     sync = cluster.run("study", "sync", "tracking=server", entrypoint=HPO)
     assert sync.wait() == 0, sync.text
     stored = require_complete(cluster, name, n_trials, driver)
+    require_no_secret(cluster, tmp_path)
     assert stored.results == locally(*options).results
 
 
-def test_no_secret_is_told_by_anything(cluster: Composition, tmp_path: Path) -> None:
-    """Last: the logs of all that the tests above have done, those of Ray among them."""
-    assert record(cluster, "whole-optuna").tags
-    assert list(cluster.folder.glob("**/session_*/logs/raylet*"))
-    require_no_secret(cluster, tmp_path)
+def test_the_command_of_the_file_is_a_study(cluster: Composition) -> None:
+    driver = cluster.run("study")
+    assert driver.wait() == 0, driver.text
+    # On a machine that is busy its two minutes may be over before its twenty trials.
+    assert re.search("(all trials are done|time is up): .* 0 failed", driver.text), driver.text
+    assert re.search("best: trial .* scored once", driver.text)
+
+
+def test_who_has_another_token_gets_nowhere_near_the_cluster(cluster: Composition) -> None:
+    driver = cluster.run("study", *HPO, *study("random", 2), *ON_CLUSTER, RAY_AUTH_TOKEN="0" * 64)
+    assert driver.wait() not in (0, None)
+    assert "InvalidAuthToken" in driver.text
+    assert "complete" not in driver.text
