@@ -255,7 +255,8 @@ class Composition:
         translated = [self._here(word, mounts) for word in words]
         checked = health and [self._here(word, mounts) for word in _check(health)]
         workplace = mounts.get(service.get("working_dir", ""), folder)
-        environment = {key: self._here(value, mounts) for key, value in environment.items()} | here
+        named = {key: self.address(value) if value in self.services else value for key, value in environment.items()}
+        environment = {key: self._here(value, mounts) for key, value in named.items()} | here
         return Container(name, translated, environment, workplace, log, checked)
 
     def _environment(self, key: str, value: Any) -> str | None:
@@ -282,9 +283,8 @@ class Composition:
         for name in self.services:
             # Where it is an address, and not the name of a program or a pattern.
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?=:\d)", self.address(name), text)
-            text = self.address(name) if text == name and name != "mlflow" and name != "study" else text
         for port, free in self.ports.items():
-            text = re.sub(rf"(?<!\d){port}(?!\d)", str(free), text)
+            text = re.sub(rf"(?:^|(?<=[:=])){port}(?!\w)", str(free), text)
         return text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 taken away, not listened on
 
     def address(self, name: str) -> str:

@@ -112,7 +112,7 @@ def test_the_command_of_the_file_is_a_study(cluster: Composition) -> None:
     driver = cluster.run("study")
     assert driver.wait() == 0, driver.text
     # On a machine that is busy its two minutes may be over before its twenty trials.
-    assert re.search("(all trials are done|time is up): .* 0 failed", driver.text), driver.text
+    assert re.search("(all trials are done|the time limit was reached): .* 0 failed", driver.text), driver.text
     assert re.search("best: trial .* scored once", driver.text)
 
 
