@@ -255,8 +255,9 @@ class Composition:
         translated = [self._here(word, mounts) for word in words]
         checked = health and [self._here(word, mounts) for word in _check(health)]
         workplace = mounts.get(service.get("working_dir", ""), folder)
-        named = {key: self.address(value) if value in self.services else value for key, value in environment.items()}
-        environment = {key: self._here(value, mounts) for key, value in named.items()} | here
+        environment = {key: self._here(value, mounts) for key, value in environment.items()} | here
+        hosts = {key: self.address(value) for key, value in environment.items() if key.endswith("HOST")}
+        environment |= {key: address for key, address in hosts.items() if environment[key] in self.services}
         return Container(name, translated, environment, workplace, log, checked)
 
     def _environment(self, key: str, value: Any) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -116,8 +115,3 @@ def test_a_study_is_whole_on_postgresql_and_no_secret_is_told(server: Compositio
     assert listed.wait() == 0, listed.text
     assert "forest" in listed.text
     require_no_secret(server, tmp_path)
-
-
-def test_programs_are_where_the_file_looks_for_them() -> None:
-    """Else the tests above would have been about something else."""
-    assert all(shutil.which(name) for name in ("mlflow", "ray", "python", "sh"))
