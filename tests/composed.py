@@ -32,6 +32,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/usr/lib/postgresql/bin"))
+RAY_STARTED = "Ray runtime started"
 _VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^{}]*))?\}|(?P<wrong>.?))")
 # Of this machine, and nothing that a container would not have.
 _FROM_OUTSIDE = re.compile(r"OPENBLAS_\w+|LANG|TZ|LD_LIBRARY_PATH")
@@ -202,11 +203,22 @@ class Composition:
             self.up_dependencies(name)
             self.containers[name] = [self.container(name, number) for number in range(self._scale.get(name, 1))]
             for container in self.containers[name]:
-                container.start()
-                if name.startswith("ray"):
-                    # Its nodes share one folder here, and would take each other's names for files at the same time.
-                    until(lambda started=container: "Ray runtime started" in started.text, 120, "a node of Ray")
-                container.wait_healthy()
+                self._start(container)
+
+    def restart(self, name: str) -> None:
+        """Kill all of a service that still run, and start them again."""
+        for container in self.containers[name]:
+            container.kill()
+        for container in self.containers[name]:
+            self._start(container)
+
+    def _start(self, container: Container) -> None:
+        before = container.text.count(RAY_STARTED)
+        container.start()
+        if container.service.startswith("ray"):
+            # Its nodes share one folder here, and would take each other's names for files at the same time.
+            until(lambda: container.text.count(RAY_STARTED) > before, 120, f"{container.service} started")
+        container.wait_healthy()
 
     def up_dependencies(self, name: str) -> None:
         for needed, how in self.services[name].get("depends_on", {}).items():
