@@ -24,10 +24,10 @@ RUN case "$DEVICE" in \
     esac \
     && pip install --constraint constraints.txt "$tensorflow" ".[$EXTRAS]" \
     && useradd --create-home --uid 1000 hpo \
-    && mkdir /work /artifacts \
-    && chown hpo:hpo /work /artifacts
+    && mkdir /studies /artifacts \
+    && chown hpo:hpo /studies /artifacts
 
 # Volumes that are mounted here take their owner from these folders.
-WORKDIR /work
+WORKDIR /studies
 USER 1000
 CMD ["python", "-m", "hpo", "--help"]
