@@ -19,7 +19,7 @@ from hpo import tracking
 from hpo.compare import pages, studies, text
 from hpo.compare.comparison import Comparison, Look, Settings
 from hpo.compare.load import load
-from hpo.compare.settings import Wanted
+from hpo.compare.settings import Wanted, word
 from hpo.compare.tasks import Task, Tasks, notes, ranks_table
 from hpo.compare.tidy import write_tables
 from hpo.errors import ConfigError, HpoError, redact
@@ -128,7 +128,7 @@ def compare_tasks(
 ) -> Tasks:
     """Rank the levels over the tasks that they were compared on, and report."""
     tasks = Tasks(wanted.over, [Task(*each) for each in zip(wanted.tasks, comparisons, strict=True)], wanted.alpha)
-    folder = output_path / "comparisons" / f"{wanted.title}-over-{_word(wanted.over)}" / folder_name(wanted.tasks)
+    folder = output_path / "comparisons" / f"{wanted.title}-over-{word(wanted.over)}" / folder_name(wanted.tasks)
     folder.mkdir(parents=True, exist_ok=True)
     page = pages.write_tasks_page(tasks, folder / "report.html")
     report = folder / "report.md"
@@ -151,7 +151,7 @@ def _made_by(arguments: Sequence[str]) -> str:
 
 def folder_name(levels: Iterable[str]) -> str:
     """Where the report on these levels lies: beside that on others of the same studies."""
-    name = "-".join(_word(level) for level in sorted(levels))
+    name = "-".join(word(level) for level in sorted(levels))
     if len(name) <= MAX_FOLDER_NAME:
         return name
     return f"{name[:MAX_FOLDER_NAME]}-{hashlib.blake2b(name.encode(), digest_size=2).hexdigest()}"
@@ -246,14 +246,10 @@ def _log(
         "mlflow.note.content": text.markdown(comparison),
         **{f"hpo.study.{study.name}": study.record.run_id for study in comparison.group.all},
     }
-    metrics = {f"test_{comparison.metric}_{_word(level.name)}": level.mean for level in comparison.levels}
+    metrics = {f"test_{comparison.metric}_{word(level.name)}": level.mean for level in comparison.levels}
     for difference in comparison.differences:
-        metrics[f"difference_{_word(difference.first)}_{_word(difference.second)}"] = difference.mean
+        metrics[f"difference_{word(difference.first)}_{word(difference.second)}"] = difference.mean
     tracking.log_comparison(client, experiment_id, name, tags, metrics, files)
-
-
-def _word(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in name)
 
 
 def finished(

@@ -2,16 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import objectives
 import pytest
 import toy
 
 from hpo import config as configs
+from hpo.datasets import own
+from hpo.errors import SuggestionRefused
 from hpo.evaluation import Evaluator, FoldTask
 from hpo.executors.base import Executor
+from hpo.models.base import Undisturbed
+from hpo.models.optuna_objective import OptunaObjective
+from hpo.objective import ObjectiveEvaluator
 from hpo.resampling import Holdout
+from hpo.space import Int, Parameter
 from hpo.study import _build
-from hpo.trial import Decision, EarlyStopping, Objective, StopReason
+from hpo.trial import Decision, EarlyStopping, FoldResult, Objective, ParamValue, StopReason
 
 from .test_configs import compose
 
@@ -26,6 +34,28 @@ class Control:
 
     def poll(self) -> Decision:
         return Decision.CONTINUE
+
+
+class Suggests(Undisturbed):
+    """Gives every param its least value, or refuses whole numbers."""
+
+    def __init__(self, takes_ints: bool = True) -> None:
+        self.asked: list[str] = []
+        self.notes: dict[str, str] = {}
+        self._takes_ints = takes_ints
+
+    def suggest(self, parameter: Parameter) -> ParamValue:
+        self.asked.append(parameter.name)
+        if isinstance(parameter, Int) and not self._takes_ints:
+            raise SuggestionRefused("no more whole numbers")
+        return parameter.low  # type: ignore[attr-defined]
+
+    def note(self, name: str, text: str) -> None:
+        self.notes[name] = text
+
+
+def without_seconds(result: FoldResult) -> dict[str, Any]:
+    return {**result.summary(), "seconds": {}, "history": dict(result.history)}
 
 
 @pytest.mark.parametrize("name", list(configs.options("executor")))
@@ -44,3 +74,25 @@ def test_an_executor_trains_reports_every_epoch_and_obeys(name: str, tmp_path: P
     assert result.outcome.stop_reason is StopReason.PRUNED
     executor.stop()
     executor.stop()
+
+
+@pytest.mark.parametrize("name", list(configs.options("executor")))
+@pytest.mark.usefixtures("one_ray")
+def test_an_executor_passes_on_what_an_objective_asks_for_and_notes(name: str, tmp_path: Path) -> None:
+    executor: Executor = _build(compose(f"executor={name}"), "executor", Executor)
+    executor.prepare()
+    objective = Objective("value", "minimize")
+    evaluator = ObjectiveEvaluator(OptunaObjective(objectives.layered), own.load(), objective, seed=0)
+    try:
+        executor.start(evaluator, tmp_path)
+        control = Suggests()
+        result, expected = executor.run(FoldTask({}, 0, 10), control), evaluator.run(FoldTask({}, 0, 10), Suggests())
+        assert without_seconds(result) == without_seconds(expected)
+        assert control.asked == ["n", "y0"]
+        assert control.notes["total"] == "-1.0"
+        refused = executor.run(FoldTask({}, 0, 10), Suggests(takes_ints=False))
+        assert (refused.outcome.stop_reason, refused.score) == (StopReason.ERROR, None)
+        assert refused.error == "SuggestionRefused: no more whole numbers"
+        assert executor.run(FoldTask({}, 0, 10), Suggests()).score == -1.0  # the same worker goes on
+    finally:
+        executor.stop()

@@ -10,22 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import objectives
 import psutil
 import pytest
 import toy
 
-from hpo.datasets import own
-from hpo.errors import ConfigError, StudyFailed, SuggestionRefused, hide
+from hpo.errors import ConfigError, StudyFailed, hide
 from hpo.evaluation import Evaluator, FoldTask, RefitTask
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
-from hpo.models.base import Model, Undisturbed
-from hpo.models.optuna_objective import OptunaObjective
-from hpo.objective import ObjectiveEvaluator
+from hpo.models.base import Model
 from hpo.resampling import Holdout
-from hpo.space import Int, Parameter
-from hpo.trial import Decision, EarlyStopping, FoldResult, Objective, ParamValue, StopReason
+from hpo.trial import Decision, EarlyStopping, FoldResult, Objective, StopReason
 
 MAX_EPOCHS = 4
 
@@ -296,41 +291,3 @@ def test_a_worker_and_what_it_has_started_do_not_outlive_the_driver(tmp_path: Pa
     driver.stdout.close()
     for process in (worker, *children):
         process.wait(10)  # raises when it is still there
-
-
-class Suggests(Undisturbed):
-    """Gives every param its least value, or refuses whole numbers."""
-
-    def __init__(self, takes_ints: bool = True) -> None:
-        self.asked: list[str] = []
-        self.notes: dict[str, str] = {}
-        self._takes_ints = takes_ints
-
-    def suggest(self, parameter: Parameter) -> ParamValue:
-        self.asked.append(parameter.name)
-        if isinstance(parameter, Int) and not self._takes_ints:
-            raise SuggestionRefused("no more whole numbers")
-        return parameter.low  # type: ignore[attr-defined]
-
-    def note(self, name: str, text: str) -> None:
-        self.notes[name] = text
-
-
-def test_a_worker_asks_for_params_and_says_what_an_objective_notes(tmp_path: Path) -> None:
-    executor = LocalExecutor(threads_per_trial=1)
-    executor.prepare()
-    objective = Objective("value", "minimize")
-    made = ObjectiveEvaluator(OptunaObjective(objectives.layered), own.load(), objective, seed=0)
-    try:
-        executor.start(made, tmp_path)
-        control = Suggests()
-        result, expected = executor.run(FoldTask({}, 0, 10), control), made.run(FoldTask({}, 0, 10), Suggests())
-        assert without_seconds(result) == without_seconds(expected)
-        assert control.asked == ["n", "y0"]
-        assert control.notes["total"] == "-1.0"
-        refused = executor.run(FoldTask({}, 0, 10), Suggests(takes_ints=False))
-        assert (refused.outcome.stop_reason, refused.score) == (StopReason.ERROR, None)
-        assert refused.error == "SuggestionRefused: no more whole numbers"
-        assert executor.run(FoldTask({}, 0, 10), Suggests()).score == -1.0  # the same worker goes on
-    finally:
-        executor.stop()

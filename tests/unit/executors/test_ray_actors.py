@@ -11,22 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import objectives
 import psutil
 import pytest
 import toy
-from test_local import MAX_EPOCHS, Control, Suggests, evaluator, run, without_seconds
+from test_local import MAX_EPOCHS, Control, evaluator, run, without_seconds
 
-from hpo.datasets import own
 from hpo.errors import ConfigError, StudyFailed, hide
 from hpo.evaluation import FoldTask, RefitTask
 from hpo.executors.ray_actors import RayExecutor
 from hpo.executors.ray_line import Actor
 from hpo.executors.ray_node import PREFIX
 from hpo.models.base import Model
-from hpo.models.optuna_objective import OptunaObjective
-from hpo.objective import ObjectiveEvaluator
-from hpo.trial import Objective, StopReason
+from hpo.trial import StopReason
 
 Start = Callable[..., RayExecutor]
 
@@ -242,24 +238,6 @@ def test_tasks_that_are_running_when_all_ends_are_interrupted_and_nothing_is_lef
     for each in (actor, *workers):
         each.wait(10)  # raises when it is still there
     assert not place(executor).exists()
-
-
-def test_an_objective_asks_for_params_and_notes_from_its_node(tmp_path: Path, one_ray: None) -> None:
-    executor = RayExecutor()
-    executor.prepare()
-    objective = Objective("value", "minimize")
-    made = ObjectiveEvaluator(OptunaObjective(objectives.layered), own.load(), objective, seed=0)
-    try:
-        executor.start(made, tmp_path)
-        control = Suggests()
-        result, expected = executor.run(FoldTask({}, 0, 10), control), made.run(FoldTask({}, 0, 10), Suggests())
-        assert without_seconds(result) == without_seconds(expected)
-        assert control.asked == ["n", "y0"]
-        assert control.notes["total"] == "-1.0"
-        refused = executor.run(FoldTask({}, 0, 10), Suggests(takes_ints=False))
-        assert refused.error == "SuggestionRefused: no more whole numbers"
-    finally:
-        executor.stop()
 
 
 def test_a_driver_that_fails_while_a_trial_runs_gives_the_actor_up(executor: RayExecutor) -> None:
