@@ -296,12 +296,12 @@ def _build(conf: DictConfig, known: Mapping[str, str] | None = None) -> tuple[An
 def _run_built(
     study: Any, where: Any, overrides: list[str], is_named: bool, is_forced: bool = False, is_brief: bool = False
 ) -> int:
-    from hpo import session, terminal
+    from hpo import live, session, terminal
     from hpo.result import End
     from hpo.runner import Runner
 
     out = console()
-    view = terminal.TerminalView(out, where.uri, is_brief)
+    view = live.TerminalView(out, where.uri, is_brief)
     kept = [o for o in overrides if o.lstrip("+~").split("=")[0] != "study" and redact(o) == o]
     opened = session.open_session(study, where, kept, is_named, is_forced, view.note)
     is_whole = False
