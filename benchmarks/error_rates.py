@@ -50,12 +50,14 @@ from hpo import testing
 from hpo.compare.comparison import Comparison, Settings
 from hpo.compare.statistics import Difference, Verdict, compare_pairs, power, seeds_needed
 from hpo.compare.studies import ComparedStudy, Group
-from hpo.space import SearchSpace
+from hpo.core.objective import Objective
+from hpo.core.params import Params
+from hpo.core.seeds import derive_seed, fit_seed
+from hpo.core.space import SearchSpace
 from hpo.strategies.optuna import OptunaStrategy
 from hpo.strategies.sklearn import PARAMS, RandomStrategy, SpaceDistribution
-from hpo.study import Study
+from hpo.study.study import Study
 from hpo.tracking import StudyRecord
-from hpo.trial import Objective, Params, derive_seed, seed_for
 
 Array = NDArray[np.float64]
 ALPHA = 0.05
@@ -107,10 +109,10 @@ class Function:
         self.space, self.objective = SearchSpace.from_config(spec), Objective.of("val_loss")
 
     def validation(self, seed: int, params: Params) -> float:
-        return self._value(params) + self._draw(seed_for(seed, params, 0))
+        return self._value(params) + self._draw(fit_seed(seed, params, 0))
 
     def test(self, seed: int, params: Params) -> float:
-        return self._value(params) + self._draw(seed_for(seed, params, 1))
+        return self._value(params) + self._draw(fit_seed(seed, params, 1))
 
     def _value(self, params: Params) -> float:
         x = [float(cast(float, value)) for value in params.values()]
@@ -208,7 +210,7 @@ def problems() -> list[Function | Table]:
 
 
 def stream(study_seed: int, label: str) -> int:
-    """The seed of a search, as :attr:`hpo.study.Study.search` derives it; checked by :func:`check_streams`."""
+    """The seed of a search, as :attr:`hpo.study.study.Study.search` derives it; checked by :func:`check_streams`."""
     return derive_seed("strategy", study_seed, label)
 
 

@@ -11,9 +11,11 @@ import os
 import time
 from typing import Any
 
-from hpo.models.base import Control, FitLog, FittedModel, FoldData
-from hpo.models.sklearn_model import SklearnModel
-from hpo.trial import Decision, FitPlan, Params, StopReason, canonical, derive_seed
+from hpo.core.params import Params, canonical
+from hpo.core.seeds import derive_seed
+from hpo.core.states import Decision, StopReason
+from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData
+from hpo.models.sklearn.model import SklearnModel
 
 ONE_IN = 3
 

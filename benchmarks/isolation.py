@@ -23,12 +23,15 @@ import numpy as np
 import psutil
 
 from benchmarks.null import NullModel, dataset
-from hpo.evaluation import Evaluator, FoldTask
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.objective import Objective
+from hpo.core.states import Decision
+from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.resampling import Holdout
+from hpo.evaluation.tasks import FoldTask
 from hpo.executors.base import Executor
 from hpo.executors.inline import InlineExecutor
-from hpo.executors.local import LocalExecutor
-from hpo.resampling import Holdout
-from hpo.trial import Decision, EarlyStopping, Objective
+from hpo.executors.local.executor import LocalExecutor
 
 ROOT = Path(__file__).resolve().parent.parent
 N_TRIALS = 1000

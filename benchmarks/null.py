@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from sklearn.dummy import DummyClassifier
 
+from hpo.core.params import Params, ParamValue
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
-from hpo.trial import FitPlan, Params, ParamValue
+from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData, Model
 
 NAMES = ("a", "b", "c", "d", "e")
 

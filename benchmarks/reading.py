@@ -20,10 +20,10 @@ from pathlib import Path
 from rich.console import Console
 
 from hpo import tracking
-from hpo.cli import main as hpo
+from hpo.cli.main import main as hpo
 from hpo.compare.command import compare
 from hpo.compare.load import load
-from hpo.compare.settings import Wanted
+from hpo.compare.settings import ComparisonSpec
 
 N_SEEDS, N_TRIALS = 10, 500
 STRATEGIES = ("random", "optuna_random")
@@ -67,7 +67,7 @@ def main() -> None:
         began = time.perf_counter()
         with Path(os.devnull).open("w") as nowhere:
             out = Console(file=nowhere)
-            compare(Wanted(experiment="hpo"), client, experiment, Path("hpo_runs"), out, is_logged=False)
+            compare(ComparisonSpec(experiment="hpo"), client, experiment, Path("hpo_runs"), out, is_logged=False)
         whole = time.perf_counter() - began
     print(f"{len(studies)} studies, {n_trials:,} trials read from tables: {from_tables:.1f} s")
     print(f"{n_runs:,} trials read from their runs, without curves: {from_runs:.1f} s")

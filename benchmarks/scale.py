@@ -248,7 +248,7 @@ def tune_alone(job: Job, clock: Clock) -> None:
             time.sleep(job.seconds)
             return {TUNE_VALUE: value(self.params), "done": True}
 
-    class Watch(tune.Callback):
+    class EarlyStoppingMonitor(tune.Callback):
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             clock.begin()
 
@@ -256,7 +256,7 @@ def tune_alone(job: Job, clock: Clock) -> None:
             clock.end()
 
     # Never a cluster that happens to run here.
-    callbacks: list[tune.Callback] = [Watch()]
+    callbacks: list[tune.Callback] = [EarlyStoppingMonitor()]
     if job.engine == "tune_mlflow":
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 

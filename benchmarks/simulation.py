@@ -105,7 +105,7 @@ class Stretch:
     attempt: int = 0
 
 
-class Search(Protocol):
+class SearchProblem(Protocol):
     """What decides; called whenever a worker is free and whenever a stretch has ended."""
 
     def next(self) -> Stretch | None:
@@ -135,7 +135,7 @@ class Outcome:
         return self.curve[-1][1] if self.curve else math.nan
 
 
-def simulate(search: Search, world: World, n_workers: int, duration: float) -> Outcome:
+def simulate(search: SearchProblem, world: World, n_workers: int, duration: float) -> Outcome:
     """Let ``search`` have ``n_workers`` for ``duration``."""
     events: list[tuple[float, int, Stretch | None, bool]] = []
     again: list[Stretch] = []

@@ -65,7 +65,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
     monkeypatch.setattr(sys, "argv", ["hpo"])
     # One number of threads for all studies of this process, as TensorFlow has it.
-    for module in ("inline", "local"):
+    for module in ("inline", "local.executor"):
         monkeypatch.setattr(f"hpo.executors.{module}.usable_cores", lambda: 1)
 
 
@@ -136,7 +136,7 @@ def store_with_base(prepared_store: Path, tmp_path_factory: pytest.TempPathFacto
     """A store with one study, ``mnist-base``, whose winner is a small CNN that has seen digits."""
     from hydra.core.global_hydra import GlobalHydra
 
-    from hpo.cli import main
+    from hpo.cli.main import main
 
     folder = tmp_path_factory.mktemp("base")
     shutil.copy(prepared_store, folder / "mlflow.db")
@@ -162,7 +162,7 @@ def hpo(workdir: Path) -> Iterator[Callable[..., int]]:
     """The command line, in this process and in the working folder; studies train inline unless told otherwise."""
     from hydra.core.global_hydra import GlobalHydra
 
-    from hpo.cli import main
+    from hpo.cli.main import main
 
     def run(*arguments: str) -> int:
         is_study = not arguments or arguments[0] in ("run", "plan", "resume") or not arguments[0].isidentifier()

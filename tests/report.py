@@ -15,7 +15,7 @@ import pytest
 from mlflow.entities import Run
 from scipy import stats
 
-from hpo.trial import State
+from hpo.core.states import State
 
 SAVING = ("early_stopped", "pruned")
 AXES = ("trials", "epochs", "seconds")

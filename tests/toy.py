@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from hpo.core.params import Params, ParamValue
+from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.models.base import Control, FitLog, FittedModel, FoldData, Model
-from hpo.trial import Decision, FitPlan, Params, ParamValue, StopReason
+from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData, Model
 
 _LEAK: list[bytearray] = []
 CHILD = "child-of-the-toy"  # on the command line of a process that a model has started

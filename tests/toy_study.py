@@ -11,18 +11,23 @@ import toy
 from mlflow.entities import Run
 
 from hpo import tracking
-from hpo.config import Definition
-from hpo.evaluation import Evaluator
+from hpo.config.definition import Definition
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.limits import Limits
+from hpo.core.measurement import Measurement
+from hpo.core.objective import Objective
+from hpo.core.space import SearchSpace
+from hpo.core.states import Decision
+from hpo.core.trial import Proposal, Trial
+from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.resampling import Holdout, Resampling
 from hpo.executors.base import Executor
 from hpo.executors.inline import InlineExecutor
-from hpo.resampling import Holdout, Resampling
-from hpo.result import Result
-from hpo.runner import Runner
-from hpo.space import SearchSpace
-from hpo.strategies.base import Evaluate, Search, Strategy, StrategyTags
-from hpo.study import Names, Study
+from hpo.run.result import Result
+from hpo.run.runner import Runner
+from hpo.strategies.base import Evaluate, SearchProblem, Strategy, StrategyTags
+from hpo.study.study import ChosenOptions, Study
 from hpo.tracking import RecordedStudy
-from hpo.trial import Decision, EarlyStopping, Limits, Measurement, Objective, Proposal, Trial
 
 SPACE = SearchSpace.from_config(
     {
@@ -42,13 +47,13 @@ class Listed(Strategy):
         self.seen: list[Trial] = []
         self.measured: list[Measurement] = []
 
-    def search(self, search: Search, evaluate: Evaluate) -> None:
-        def on_rung(measurement: Measurement) -> Decision:
+    def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
+        def on_report(measurement: Measurement) -> Decision:
             self.measured.append(measurement)
             return Decision.PRUNE if measurement.epoch == self.prune_at else Decision.CONTINUE
 
         for params in self.proposals:
-            self.seen.append(evaluate(Proposal(params), on_rung))
+            self.seen.append(evaluate(Proposal(params), on_report))
 
 
 class Silent:
@@ -84,7 +89,7 @@ def study(
     evaluator = Evaluator(toy.CurveModel(), toy.dataset(), resampling or Holdout(0.2), objective, stopping, 0)
     return Study(
         name="toy-study",
-        names=Names("curve", "toy", "listed", "holdout"),
+        names=ChosenOptions("curve", "toy", "listed", "holdout"),
         config={"model": {"_target_": "toy.CurveModel"}, "seed": 0, "limits": {}, "tracking": {"uri": "secret"}},
         definition=Definition(SPACE, objective, stopping, limits, 0, max_epochs),
         model=toy.CurveModel(),

@@ -19,7 +19,7 @@ from hpo import tracking
 from hpo.compare import pages, studies, text
 from hpo.compare.comparison import Comparison, Look, Settings
 from hpo.compare.load import load
-from hpo.compare.settings import Wanted, word
+from hpo.compare.settings import ComparisonSpec, word
 from hpo.compare.tasks import Task, Tasks, notes, ranks_table
 from hpo.compare.tidy import write_tables
 from hpo.errors import ConfigError, HpoError, redact
@@ -30,7 +30,7 @@ RunStudy = Callable[[list[str]], int]
 MAX_FOLDER_NAME = 60
 
 
-def run_missing(wanted: Wanted, finished: set[str], run: RunStudy, console: Console) -> None:
+def run_missing(wanted: ComparisonSpec, finished: set[str], run: RunStudy, console: Console) -> None:
     """Run every study that has not finished, seed by seed, so that pairs are complete early.
 
     Raises:
@@ -54,7 +54,7 @@ def run_missing(wanted: Wanted, finished: set[str], run: RunStudy, console: Cons
 
 
 def compare(
-    wanted: Wanted,
+    wanted: ComparisonSpec,
     client: Any,
     experiment_id: str,
     output_path: Path,
@@ -120,7 +120,7 @@ def compare(
 
 
 def compare_tasks(
-    wanted: Wanted,
+    wanted: ComparisonSpec,
     comparisons: Sequence[Comparison],
     output_path: Path,
     console: Console,
@@ -162,7 +162,7 @@ def look_of(recorded: Mapping[str, Any]) -> Look:
     return Look(tuple(recorded["seeds"]), tuple(recorded["levels"]), float(recorded["spent"]))
 
 
-def settings_of(wanted: Wanted, looks: Sequence[Mapping[str, Any]], group: studies.Group) -> Settings:
+def settings_of(wanted: ComparisonSpec, looks: Sequence[Mapping[str, Any]], group: studies.Group) -> Settings:
     """What was decided at the first look at a pair of these levels on any of these seeds holds at every later one.
 
     Raises:
@@ -253,7 +253,7 @@ def _log(
 
 
 def finished(
-    wanted: Wanted, client: Any, records: Sequence[StudyRecord], planned: Mapping[str, studies.Planned]
+    wanted: ComparisonSpec, client: Any, records: Sequence[StudyRecord], planned: Mapping[str, studies.Planned]
 ) -> set[str]:
     """Names of the studies that need not be run.
 

@@ -22,8 +22,9 @@ from hpo.compare.curves import (
 from hpo.compare.statistics import MAX_N, Difference, Verdict, alpha_of_look, compare_pairs
 from hpo.compare.stopping import Ledger, ledger
 from hpo.compare.studies import ComparedStudy, Group
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.objective import Objective
 from hpo.errors import ConfigError
-from hpo.trial import EarlyStopping, Objective
 
 ALPHA = 0.05
 ROUNDING = 1e-12  # of sums of errors

@@ -8,12 +8,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hpo import importance
 from hpo.compare.comparison import Comparison
 from hpo.compare.statistics import Difference
 from hpo.compare.tidy import tidy
-from hpo.space import Categorical, Numeric, Parameter, SearchSpace
-from hpo.trial import StopReason
+from hpo.core.space import Categorical, Numeric, Parameter, SearchSpace
+from hpo.core.states import StopReason
+from hpo.reporting import importance
 
 # Okabe & Ito (2008): told apart by people who see colours in any of the usual ways.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999933", "#000000")

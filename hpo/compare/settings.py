@@ -20,7 +20,7 @@ MIN_SEEDS = MIN_TASKS = 2
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ComparisonSpec:
     """A comparison as it is asked for.
 
     Args:
@@ -57,7 +57,7 @@ class Wanted:
         return self.name or f"cmp-{hashlib.blake2b(text.encode(), digest_size=5).hexdigest()}"
 
     @property
-    def apart(self) -> list[Wanted]:
+    def apart(self) -> list[ComparisonSpec]:
         """A comparison for each task; itself where there are none."""
         if not self.tasks:
             return [self]
@@ -89,10 +89,10 @@ def word(value: str) -> str:
     return f"{made}-{hashlib.blake2b(value.encode(), digest_size=2).hexdigest()}"  # else -1 and 1 were one
 
 
-_WORDS = tuple(each.name for each in fields(Wanted) if each.name != "overrides")
+_WORDS = tuple(each.name for each in fields(ComparisonSpec) if each.name != "overrides")
 
 
-def parse(arguments: Sequence[str]) -> Wanted:
+def parse(arguments: Sequence[str]) -> ComparisonSpec:
     """Read a command line; a named comparison first, then what the command line says.
 
     Raises:
@@ -129,7 +129,7 @@ def parse(arguments: Sequence[str]) -> Wanted:
     pinned = given.pop("overrides", [])
     if given.get("by", "strategy") == "strategy":
         levels = {level: own_overrides or _grid_options(level) for level, own_overrides in levels.items()}
-    return _checked(Wanted(**given, levels=levels, seeds=seeds, overrides=(*pinned, *overrides)))
+    return _checked(ComparisonSpec(**given, levels=levels, seeds=seeds, overrides=(*pinned, *overrides)))
 
 
 def _grid_options(strategy: str) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ def _tasks(given: Any) -> tuple[str, ...]:
     return tuple(tasks)
 
 
-def _checked(wanted: Wanted) -> Wanted:
+def _checked(wanted: ComparisonSpec) -> ComparisonSpec:
     n = MIN_SEEDS if wanted.experiment is not None else len(wanted.seeds)
     if wanted.max_seeds is not None and (type(wanted.max_seeds) is not int or wanted.max_seeds < n):
         raise ConfigError(

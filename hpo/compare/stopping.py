@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from hpo.models.early_stopping import Watch
-from hpo.trial import EarlyStopping, Objective
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.objective import Objective
+from hpo.models.early_stopping import EarlyStoppingMonitor
 
 PATIENCES = (1, 2, 3, 5, 8, 13, 21)
 
@@ -101,7 +102,7 @@ def _shorter(
 
 def replay(values: Sequence[float], stopping: EarlyStopping) -> tuple[int, int | None]:
     """How many epochs of a recorded curve ``stopping`` would have trained, and which it would have kept."""
-    watch = Watch(stopping)
+    watch = EarlyStoppingMonitor(stopping)
     for epoch, value in enumerate(values):
         watch.see(epoch, value)
         if watch.is_over(epoch):

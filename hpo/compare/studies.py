@@ -17,10 +17,10 @@ from typing import Any
 
 import pandas as pd
 
+from hpo.core.objective import Objective
 from hpo.errors import ConfigError
-from hpo.tables import epoch_rows, fold_rows, trial_rows
+from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows
 from hpo.tracking import RecordedStudy, StudyRecord
-from hpo.trial import Objective
 
 # Tags that name the option of a group.
 GROUP_TAGS = ("strategy", "model", "dataset", "resampling")
@@ -47,8 +47,8 @@ class ComparedStudy:
     """A finished study as it is compared.
 
     Args:
-        identity: everything that defines it, flattened to dotted keys; see :attr:`hpo.study.Study.identity`.
-        tables: makes the tables ``trials``, ``folds`` and ``epochs``, see :mod:`hpo.tables`.
+        identity: everything that defines it, flattened to dotted keys; see :attr:`hpo.study.study.Study.identity`.
+        tables: makes the tables ``trials``, ``folds`` and ``epochs``, see :mod:`hpo.reporting.tables`.
     """
 
     record: StudyRecord
@@ -277,7 +277,7 @@ class Planned:
 
     @classmethod
     def of(cls, study: Any) -> Planned:
-        """Of a built :class:`hpo.study.Study`.
+        """Of a built :class:`hpo.study.study.Study`.
 
         Raises:
             ConfigError: when its winner will not be tested.

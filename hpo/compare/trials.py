@@ -20,9 +20,9 @@ from hpo.compare.load import read
 from hpo.compare.pages import render
 from hpo.compare.stopping import Ledger, ledger
 from hpo.compare.studies import ComparedStudy
+from hpo.core.early_stopping import EarlyStopping
 from hpo.errors import ConfigError
 from hpo.tracking import StudyRecord
-from hpo.trial import EarlyStopping
 
 N_AGAIN = 3
 N_CURVES = 12
@@ -32,7 +32,7 @@ train: the same score on as many training rows, of the kept weights without drop
 gap: how much better that is; fit: what score, gap and curve say together
 best: the epoch that was kept, counted from 0 as in Keras"""
 Command = Callable[..., str]
-"""See :func:`hpo.commands.best_command`."""
+"""See :func:`hpo.cli.commands.best_command`."""
 
 
 def show(console: Console, client: Any, record: StudyRecord, folder: Path, command: Command) -> None:

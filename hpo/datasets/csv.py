@@ -17,8 +17,8 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from hpo.datasets.base import Array, Column, Dataset
-from hpo.datasets.columns import categories_in, days_in, key_of, label_of, numbers_in, override, texts_of
-from hpo.datasets.delimited import separator_of
+from hpo.datasets.readers.columns import categories_in, days_in, key_of, label_of, numbers_in, override, texts_of
+from hpo.datasets.readers.delimited import separator_of
 from hpo.errors import DatasetError
 
 TASKS = ("classification", "regression")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hpo.datasets.base import Array, Dataset
-from hpo.datasets.keras_cache import CachedFile, fetched
+from hpo.datasets.readers.keras_cache import CachedFile, fetched
 
 _FOLDER = "fashion-mnist"
 # Keras checks no hashes of these; they are those of the files that the authors publish.

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from hpo.datasets.base import Dataset
-from hpo.datasets.keras_cache import CachedFile, fetched
-from hpo.datasets.texts import padded
+from hpo.datasets.readers.keras_cache import CachedFile, fetched
+from hpo.datasets.readers.texts import padded
 from hpo.errors import DatasetError
 
 # With the hash that keras.datasets.imdb checks a download against.

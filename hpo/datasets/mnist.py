@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hpo.datasets.base import Dataset
-from hpo.datasets.keras_cache import CachedFile, fetched
+from hpo.datasets.readers.keras_cache import CachedFile, fetched
 
 # With the hash that keras.datasets.mnist checks a download against.
 FILE = CachedFile("mnist.npz", "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1")
@@ -15,7 +15,7 @@ def load(fallback: str | None = None) -> Dataset:
     """60,000 training and 10,000 test images of shape (28, 28, 1), pixels 0 to 255, labels 0 to 9.
 
     Args:
-        fallback: the dataset that ``hpo.cli`` takes when this one cannot be had; not used here.
+        fallback: the dataset that ``hpo.cli.main`` takes when this one cannot be had; not used here.
 
     Raises:
         DatasetError: for a file in the cache that is not MNIST.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpo.datasets import delimited, texts
 from hpo.datasets.base import Array, Dataset
+from hpo.datasets.readers import delimited, texts
 from hpo.errors import DatasetError
 
 # Training rows of every class: fewer cannot be split into parts that all have it.
@@ -49,9 +49,9 @@ def load(
             stratified, always the same ones.
         quoted: whether ``"`` encloses values; False reads it as any other character.
         tokenizer: ``words``, ``characters``, ``bigrams`` (of the characters of a word) or ``regex``; see
-            :func:`hpo.datasets.texts.tokenizer`. Of languages that inflect by appending to a word, such as Korean,
+            :func:`~.texts.tokenizer`. Of languages that inflect by appending to a word, such as Korean,
             or have no blanks between words, most words are rare: ``bigrams`` and ``characters`` serve better there.
-        pattern, clean, lower: see :func:`hpo.datasets.texts.tokenizer`.
+        pattern, clean, lower: see :func:`~.texts.tokenizer`.
         length: tokens of a text that are kept.
         keep: of a longer text its ``last`` or its ``first`` tokens.
         n_rows: rows of ``path`` to take, a stratified sample, always the same one; None takes all.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpo.datasets import delimited
 from hpo.datasets.base import Array, Dataset
+from hpo.datasets.readers import delimited
 from hpo.errors import DatasetError
 
 FILLS = ("previous",)

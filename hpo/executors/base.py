@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from hpo.evaluation import Evaluator, Task
+from hpo.core.trial import FoldResult
+from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.tasks import Task
 from hpo.models.base import Control
-from hpo.trial import FoldResult
 
 
 class Executor(ABC):

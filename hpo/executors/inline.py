@@ -6,12 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+from hpo.core.trial import FoldResult
 from hpo.errors import ConfigError
-from hpo.evaluation import Evaluator, Task
+from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.tasks import Task
 from hpo.executors.base import Executor
 from hpo.executors.threads import check_whole, limit_threads, usable_cores
 from hpo.models.base import Control
-from hpo.trial import FoldResult
 
 
 class InlineExecutor(Executor):

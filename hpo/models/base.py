@@ -1,6 +1,6 @@
 """The model contract: what evaluation needs of anything that can be trained.
 
-A Keras model is one function (see :mod:`hpo.models.keras_model`), named by ``_target_`` in ``conf/model/*.yaml``.
+A Keras model is one function (see :mod:`hpo.models.keras.model`), named by ``_target_`` in ``conf/model/*.yaml``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.objective import Objective
+from hpo.core.params import Params, ParamValue
+from hpo.core.space import Parameter, SearchSpace
+from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Array, DataSpec
-from hpo.space import Parameter, SearchSpace
-from hpo.trial import Decision, FitPlan, Objective, Params, ParamValue, StopReason
 
 
 class Control(Protocol):
@@ -70,6 +73,24 @@ class FoldData:
     def is_refit(self) -> bool:
         """Whether there is nothing to watch."""
         return self.x_watch is None
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How one fold is to be trained.
+
+    Args:
+        max_epochs: the most epochs.
+        seed: of everything random in it.
+        share: ``max_epochs`` over the study's own, for a budget that is no epochs and for a schedule over all of them.
+        extra: metrics of :mod:`hpo.models.metrics` of the watched rows that are reported besides the model's own.
+    """
+
+    max_epochs: int
+    seed: int
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    share: float = 1.0
+    extra: tuple[str, ...] = ()
 
 
 @dataclass
@@ -156,7 +177,7 @@ class FittedModel(ABC):
         """Metrics on labelled samples, under the names that training reports without ``val_``, and the ``extra`` ones.
 
         Args:
-            extra: names of :func:`hpo.metrics.names`.
+            extra: names of :func:`hpo.models.metrics.names`.
         """
 
     @abstractmethod
@@ -253,7 +274,7 @@ class Model(ABC):
 class WholeObjective(Model):
     """An objective that asks for its params while it runs, loads its data, trains and scores by itself.
 
-    What a :class:`Model` is asked for otherwise it has not: :class:`hpo.objective.ObjectiveEvaluator` asks for less.
+    What a :class:`Model` is asked for otherwise it has not: ``ObjectiveEvaluator`` asks for less.
     """
 
     weights_suffix = ".none"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from hpo.trial import EarlyStopping
+from hpo.core.early_stopping import EarlyStopping
 
 
-class Watch:
+class EarlyStoppingMonitor:
     """Follows the watched metric epoch by epoch.
 
     Attributes:

@@ -13,15 +13,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from hpo.core.measurement import Measurement, OnReport
+from hpo.core.objective import Objective
+from hpo.core.params import Params, ParamValue
+from hpo.core.space import Parameter, SearchSpace, Suggest
+from hpo.core.states import Decision
+from hpo.core.trial import FoldResult, Proposal, Trial
 from hpo.errors import ConfigError, SearchStopped
-from hpo.space import Parameter, SearchSpace, Suggest
-from hpo.trial import Decision, FoldResult, Measurement, Objective, OnRung, Params, ParamValue, Proposal, Trial
 
 Handle = TypeVar("Handle")
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchProblem:
     """What a strategy is told about its study.
 
     Args:
@@ -124,7 +128,9 @@ class OpenTrial(Protocol):
         """As far as it is evaluated."""
         ...
 
-    def train_fold(self, fold: int, max_epochs: int | None = None, on_rung: OnRung | None = None) -> FoldResult | None:
+    def train_fold(
+        self, fold: int, max_epochs: int | None = None, on_report: OnReport | None = None
+    ) -> FoldResult | None:
         """Evaluate one fold, replacing what a smaller budget gave.
 
         Returns:
@@ -135,7 +141,7 @@ class OpenTrial(Protocol):
         """
         ...
 
-    def train(self, max_epochs: int | None = None, on_rung: OnRung | None = None) -> Trial:
+    def train(self, max_epochs: int | None = None, on_report: OnReport | None = None) -> Trial:
         """Evaluate all folds, up to the first that fails."""
         ...
 
@@ -147,11 +153,11 @@ class OpenTrial(Protocol):
 class Evaluate(Protocol):
     """Trains and records proposals; blocks until a trial is done, and may be called from several threads."""
 
-    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None, suggest: Suggest | None = None) -> Trial:
+    def __call__(self, proposal: Proposal, on_report: OnReport | None = None, suggest: Suggest | None = None) -> Trial:
         """Evaluate ``proposal`` on all folds.
 
         Args:
-            on_rung: asked after every epoch whether the trial may go on.
+            on_report: asked after every epoch whether the trial may go on.
             suggest: where trials ask for their params while they run, what answers. The proposal's own then are those
                 that the record has of it, none for a new one.
 
@@ -178,10 +184,10 @@ class Strategy(ABC):
         """What it can do, with its options."""
 
     @abstractmethod
-    def search(self, search: Search, evaluate: Evaluate) -> None:
+    def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         """Propose and learn until the space is exhausted, or ``evaluate`` ends the search by raising."""
 
-    def plan(self, search: Search) -> Plan:
+    def plan(self, search: SearchProblem) -> Plan:
         """What :meth:`search` would do.
 
         Raises:
@@ -197,12 +203,12 @@ class Strategy(ABC):
 class AskTellStrategy(Strategy, Generic[Handle]):
     """The loop of libraries that are asked for params and told their values, in a thread a worker."""
 
-    def search(self, search: Search, evaluate: Evaluate) -> None:
+    def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         self.start(search)
         _Loop(self, search, evaluate).run()
 
     @abstractmethod
-    def start(self, search: Search) -> None:
+    def start(self, search: SearchProblem) -> None:
         """Forget everything and get ready to be asked."""
 
     @abstractmethod
@@ -233,7 +239,7 @@ class AskTellStrategy(Strategy, Generic[Handle]):
 class _Loop(Generic[Handle]):
     """One search of an :class:`AskTellStrategy`. The library is never in two threads at once."""
 
-    def __init__(self, strategy: AskTellStrategy[Handle], search: Search, evaluate: Evaluate) -> None:
+    def __init__(self, strategy: AskTellStrategy[Handle], search: SearchProblem, evaluate: Evaluate) -> None:
         self._strategy, self._evaluate = strategy, evaluate
         self._n_threads = search.n_workers if strategy.tags.parallel else 1
         self._is_late = search.defined_by_run
@@ -261,7 +267,7 @@ class _Loop(Generic[Handle]):
                     return
                 proposal, handle = asked
 
-                def on_rung(measurement: Measurement, handle: Handle = handle) -> Decision:
+                def on_report(measurement: Measurement, handle: Handle = handle) -> Decision:
                     with self._lock:
                         return self._strategy.measure(handle, measurement)
 
@@ -269,7 +275,7 @@ class _Loop(Generic[Handle]):
                     with self._lock:
                         return self._strategy.suggest(handle, parameter)
 
-                trial = self._evaluate(proposal, on_rung, suggest if self._is_late else None)
+                trial = self._evaluate(proposal, on_report, suggest if self._is_late else None)
                 with self._lock:
                     self._strategy.tell(handle, trial)
         except KeyboardInterrupt:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import random
 
+from hpo.core.params import Params, ParamValue
+from hpo.core.space import SearchSpace
 from hpo.errors import ConfigError
-from hpo.space import SearchSpace
-from hpo.strategies.base import Search, option_error
-from hpo.trial import Params, ParamValue
+from hpo.strategies.base import SearchProblem, option_error
 
 OVERSIZE = ("refuse", "coarsen", "shuffle")
 
@@ -24,7 +24,7 @@ def check_oversize(value: str) -> str:
     return value
 
 
-def fit(search: Search, oversize: str) -> SearchSpace:
+def fit(search: SearchProblem, oversize: str) -> SearchSpace:
     """The space whose grid is to be visited.
 
     Raises:

@@ -10,9 +10,11 @@ import random
 from collections.abc import Generator, Iterator
 from typing import TypeVar
 
-from hpo.space import Categorical, Numeric, Parameter, SearchSpace
-from hpo.strategies.base import AskTellStrategy, Search, StrategyTags, option_error
-from hpo.trial import Params, ParamValue, Proposal, Trial, canonical, derive_seed
+from hpo.core.params import Params, ParamValue, canonical
+from hpo.core.seeds import derive_seed
+from hpo.core.space import Categorical, Numeric, Parameter, SearchSpace
+from hpo.core.trial import Proposal, Trial
+from hpo.strategies.base import AskTellStrategy, SearchProblem, StrategyTags, option_error
 
 Result = TypeVar("Result")
 Walk = Generator[Params, float | None, Result]
@@ -43,7 +45,7 @@ class HillClimbingStrategy(AskTellStrategy[None]):
                 raise option_error(name, value, f"a number above 0 and at most {most}", str(min(0.25, most)))
         self.first_step, self.last_step, self.default_first = first_step, last_step, default_first
 
-    def start(self, search: Search) -> None:
+    def start(self, search: SearchProblem) -> None:
         self._search, self._tried = search, set[str]()
         # Not a seed for every ask: the walk is a function of its values, which a replay tells again.
         self._random = random.Random(derive_seed(search.seed, "walk"))  # noqa: S311 no secret

@@ -15,9 +15,12 @@ from hyperopt import anneal, rand, tpe
 from hyperopt.base import JOB_STATE_DONE, JOB_STATE_NEW, STATUS_FAIL, STATUS_OK, Domain, Trials, spec_from_misc
 from hyperopt.fmin import generate_trial
 
-from hpo.space import Categorical, Float, Int, Numeric, Parameter, SearchSpace
-from hpo.strategies.base import AskTellStrategy, Search, StrategyTags, option_error, startup_trials
-from hpo.trial import Objective, Params, ParamValue, Proposal, Trial, derive_seed
+from hpo.core.objective import Objective
+from hpo.core.params import Params, ParamValue
+from hpo.core.seeds import derive_seed
+from hpo.core.space import Categorical, Float, Int, Numeric, Parameter, SearchSpace
+from hpo.core.trial import Proposal, Trial
+from hpo.strategies.base import AskTellStrategy, SearchProblem, StrategyTags, option_error, startup_trials
 
 ALGORITHMS = {"tpe": tpe.suggest, "anneal": anneal.suggest, "rand": rand.suggest}
 INDEX = "index"
@@ -145,7 +148,7 @@ class HyperoptStrategy(AskTellStrategy[dict[str, Any]]):
     def _rehearse(self) -> None:
         """Three asks of a toy space: Hyperopt looks at its options only when it uses them."""
         space = SearchSpace([Float("x")])
-        search = Search(space, Objective.of("loss"), 3, 1, 0)
+        search = SearchProblem(space, Objective.of("loss"), 3, 1, 0)
         self.start(search)
         suggest = functools.partial(self._suggest, **({"n_startup_jobs": 1} if self.algorithm == "tpe" else {}))
         try:
@@ -165,7 +168,7 @@ class HyperoptStrategy(AskTellStrategy[dict[str, Any]]):
             f"hyperopt.{self.algorithm}", parallel=True, samples_prior=is_random, learns=not is_random, enqueues=True
         )
 
-    def start(self, search: Search) -> None:
+    def start(self, search: SearchProblem) -> None:
         self._search, self._n_asked = search, 0
         self._space = expression(search.space)
         self._domain, self._trials = Domain(None, self._space), Trials()

@@ -21,21 +21,23 @@ from keras_tuner.src.engine.conditions import Parent
 from keras_tuner.src.errors import FailedTrialError
 from sklearn.exceptions import ConvergenceWarning
 
+from hpo.core.params import ParamValue
+from hpo.core.space import Categorical, Float, Int, Numeric, Parameter, SearchSpace
+from hpo.core.states import State
+from hpo.core.trial import Proposal, Trial
 from hpo.errors import ConfigError
-from hpo.space import Categorical, Float, Int, Numeric, Parameter, SearchSpace
 from hpo.strategies import grid
 from hpo.strategies.base import (
     Evaluate,
     OpenTrial,
     Plan,
     Rung,
-    Search,
+    SearchProblem,
     Strategy,
     StrategyTags,
     option_error,
     startup_trials,
 )
-from hpo.trial import ParamValue, Proposal, State, Trial
 
 OBJECTIVE = "objective"
 
@@ -175,7 +177,7 @@ class _Hyperband(_Evaluated, kt.Hyperband):
 class KerasTunerStrategy(Strategy):
     """The base of the four: makes the tuner and hands its trials to the study."""
 
-    def search(self, search: Search, evaluate: Evaluate) -> None:
+    def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         direction = {"minimize": "min", "maximize": "max"}[search.objective.direction]
         with tempfile.TemporaryDirectory(prefix="hpo-") as folder, warnings.catch_warnings():
             # Of Keras Tuner's own code, and of its surrogate's fit; nothing that a user could mend.
@@ -201,11 +203,11 @@ class KerasTunerStrategy(Strategy):
             finally:
                 kt_config.DEBUG = before
 
-    def make(self, search: Search, **options: Any) -> Any:
+    def make(self, search: SearchProblem, **options: Any) -> Any:
         """The library's tuner."""
         raise NotImplementedError
 
-    def evaluation(self, search: Search, evaluate: Evaluate) -> Any:
+    def evaluation(self, search: SearchProblem, evaluate: Evaluate) -> Any:
         """What a trial of the tuner is answered with."""
         return lambda trial: evaluate(Proposal(params_of(search.space, trial.hyperparameters.values)))
 
@@ -215,7 +217,7 @@ class RandomStrategy(KerasTunerStrategy):
 
     tags = StrategyTags("keras_tuner.RandomSearch", samples_prior=True, parallel=False)
 
-    def make(self, search: Search, **options: Any) -> Any:
+    def make(self, search: SearchProblem, **options: Any) -> Any:
         space = hyperparameters(search.space)
         return _RandomSearch(max_trials=search.n_trials or sys.maxsize, hyperparameters=space, **options)
 
@@ -240,7 +242,7 @@ class BayesianStrategy(KerasTunerStrategy):
                 raise option_error(name, value, "a number of at least 0", "1")
         self.num_initial_points, self.alpha, self.beta = num_initial_points, alpha, beta
 
-    def make(self, search: Search, **options: Any) -> Any:
+    def make(self, search: SearchProblem, **options: Any) -> Any:
         first = self.num_initial_points or startup_trials(search.planned_trials)
         options |= {"num_initial_points": first, "alpha": self.alpha, "beta": self.beta}
         space = hyperparameters(search.space)
@@ -261,13 +263,13 @@ class GridStrategy(KerasTunerStrategy):
         if oversize == "shuffle":
             raise option_error("oversize", oversize, "refuse or coarsen, since Keras Tuner fixes the order", "coarsen")
 
-    def plan(self, search: Search) -> Plan:
+    def plan(self, search: SearchProblem) -> Plan:
         return Plan(grid.fit(search, self.oversize).grid_size())
 
-    def make(self, search: Search, **options: Any) -> Any:
+    def make(self, search: SearchProblem, **options: Any) -> Any:
         return _GridSearch(hyperparameters=grid_hyperparameters(grid.fit(search, self.oversize)), **options)
 
-    def evaluation(self, search: Search, evaluate: Evaluate) -> Any:
+    def evaluation(self, search: SearchProblem, evaluate: Evaluate) -> Any:
         space = grid.fit(search, self.oversize)
         return lambda trial: evaluate(Proposal(grid_params_of(space, trial.hyperparameters.values)))
 
@@ -306,7 +308,7 @@ class HyperbandStrategy(KerasTunerStrategy):
             for bracket in reversed(range(n_brackets))
         ]
 
-    def plan(self, search: Search) -> Plan:
+    def plan(self, search: SearchProblem) -> Plan:
         brackets = self.brackets(search.max_epochs)
         first = brackets[0][0].n_trials
         if search.planned_trials is not None and search.planned_trials < first:
@@ -331,20 +333,20 @@ class HyperbandStrategy(KerasTunerStrategy):
                 break
         return Plan(search.n_trials, tuple(rungs))
 
-    def make(self, search: Search, **options: Any) -> Any:
+    def make(self, search: SearchProblem, **options: Any) -> Any:
         space = hyperparameters(search.space)
         # An iteration after another: the study's limits end it.
         options |= {"max_epochs": search.max_epochs, "factor": self.factor, "hyperband_iterations": None}
         return _Hyperband(hyperparameters=space, **options)
 
-    def evaluation(self, search: Search, evaluate: Evaluate) -> Any:
+    def evaluation(self, search: SearchProblem, evaluate: Evaluate) -> Any:
         return _Brackets(search, evaluate, self.brackets(search.max_epochs))
 
 
 class _Brackets:
     """Follows Hyperband's rounds: what the tuner promotes goes on as the same trial, the rest is dropped."""
 
-    def __init__(self, search: Search, evaluate: Evaluate, brackets: list[list[Rung]]) -> None:
+    def __init__(self, search: SearchProblem, evaluate: Evaluate, brackets: list[list[Rung]]) -> None:
         self._search, self._evaluate = search, evaluate
         self._sizes = {len(bracket) - 1: [rung.n_trials for rung in bracket] for bracket in brackets}
         self._open: dict[str, tuple[OpenTrial, int]] = {}

@@ -23,11 +23,15 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
+from hpo.core.extras import install_command
+from hpo.core.measurement import Measurement
+from hpo.core.params import Params, ParamValue, canonical
+from hpo.core.seeds import derive_seed
+from hpo.core.space import Categorical, Float, Int, Parameter
+from hpo.core.states import Decision, State
+from hpo.core.trial import Proposal, Trial
 from hpo.errors import ConfigError, SuggestionRefused
-from hpo.extras import install_command
-from hpo.space import Categorical, Float, Int, Parameter
-from hpo.strategies.base import AskTellStrategy, Plan, Search, StrategyTags, startup_trials
-from hpo.trial import Decision, Measurement, Params, ParamValue, Proposal, State, Trial, canonical, derive_seed
+from hpo.strategies.base import AskTellStrategy, Plan, SearchProblem, StrategyTags, startup_trials
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -116,7 +120,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             expected = f"options that Optuna can work with ({type(error).__name__}: {error})"
             raise ConfigError(f"strategy.{part}", given, expected, "strategy=optuna") from error
 
-    def plan(self, search: Search) -> Plan:
+    def plan(self, search: SearchProblem) -> Plan:
         self._rehearse()
         return Plan(search.n_trials)
 
@@ -137,7 +141,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             value = given[unknown.group(1)] if unknown else dict(given)
             raise ConfigError(key, value, f"options that Optuna takes ({error})", "strategy=optuna") from error
 
-    def start(self, search: Search) -> None:
+    def start(self, search: SearchProblem) -> None:
         self._search, self._n_asked = search, 0
         self._study = self._new_study(list(search.objective.directions))
         n_folds = max(1, len(search.row_splits))
@@ -169,7 +173,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         if known in self._first:
             self._study.enqueue_trial(dict(known or {}))
         elif known is not None:
-            sampler = _Again(sampler, known)
+            sampler = ReplaySampler(sampler, known)
         self._study.sampler = sampler
         trial = self._study.ask()
         if self._search.defined_by_run:
@@ -215,7 +219,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         return Decision.PRUNE if shadow.should_prune() else Decision.CONTINUE
 
 
-class _Again(BaseSampler):
+class ReplaySampler(BaseSampler):
     """Samples what is known to have been sampled. The real sampler is asked too, since some keep account of that."""
 
     def __init__(self, sampler: BaseSampler, known: Params) -> None:

@@ -20,10 +20,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from hpo.executors import ray_cluster
+from hpo.executors.ray import cluster
 
 # Ray and Tune read these when they are imported.
-os.environ.update(ray_cluster.settings())
+os.environ.update(cluster.settings())
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # the study has its own
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -36,11 +36,14 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
+from hpo.core.measurement import Measurement
+from hpo.core.params import ParamValue, canonical
+from hpo.core.space import SearchSpace
+from hpo.core.states import Decision
+from hpo.core.trial import Proposal, Trial
 from hpo.errors import SearchStopped, StudyFailed
-from hpo.space import SearchSpace
-from hpo.strategies.base import Evaluate, Search, Strategy, StrategyTags, option_error, startup_trials
+from hpo.strategies.base import Evaluate, SearchProblem, Strategy, StrategyTags, option_error, startup_trials
 from hpo.strategies.optuna import suggest
-from hpo.trial import Decision, Measurement, ParamValue, Proposal, Trial, canonical
 
 VALUE, EPOCH = "value", "epoch"
 POLL_SECONDS = 0.2
@@ -222,7 +225,7 @@ class RayTuneStrategy(Strategy):
             "ray.tune.Tuner", pruning=prunes, deterministic=False, replayable=False, learns=True, enqueues=True
         )
 
-    def _sampler(self, search: Search) -> optuna.samplers.BaseSampler:
+    def _sampler(self, search: SearchProblem) -> optuna.samplers.BaseSampler:
         given, options = getattr(self._make_sampler, "keywords", {}), {}
         if "n_startup_trials" in given and given["n_startup_trials"] is None:
             options["n_startup_trials"] = startup_trials(search.planned_trials)
@@ -231,7 +234,7 @@ class RayTuneStrategy(Strategy):
         except (TypeError, ValueError) as error:
             raise option_error("sampler", dict(given), f"options that Optuna takes ({error})", "…") from error
 
-    def _scheduler(self, search: Search) -> TrialScheduler:
+    def _scheduler(self, search: SearchProblem) -> TrialScheduler:
         if self.scheduler == "fifo" or search.max_epochs <= self.grace_period:
             return FIFOScheduler()
         # Above the last epoch: a trial that has come there ends by itself, with its own value.
@@ -242,19 +245,19 @@ class RayTuneStrategy(Strategy):
             reduction_factor=self.reduction_factor,
         )
 
-    def search(self, search: Search, evaluate: Evaluate) -> None:
+    def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         states = random.getstate(), np.random.get_state()
         with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="hpo-") as folder:
             warnings.simplefilter("ignore")  # Ray's and its dependencies' own deprecations
             try:
-                with ray_cluster.connected(search.n_workers):
+                with cluster.connected(search.n_workers):
                     self._search(search, evaluate, folder)
             finally:
                 # Tune draws from the global generators, which belong to the user.
                 random.setstate(states[0])
                 np.random.set_state(states[1])
 
-    def _search(self, search: Search, evaluate: Evaluate, folder: str) -> None:
+    def _search(self, search: SearchProblem, evaluate: Evaluate, folder: str) -> None:
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         bridge = ray.remote(Bridge).options(num_cpus=0).remote()
         over = _Over()
@@ -289,7 +292,7 @@ class RayTuneStrategy(Strategy):
             if failures:
                 raise StudyFailed(f"Ray Tune failed: {failures[0]}") from failures[0]
 
-    def _tuner(self, search: Search, bridge: Any, over: _Over, folder: str) -> tune.Tuner:
+    def _tuner(self, search: SearchProblem, bridge: Any, over: _Over, folder: str) -> tune.Tuner:
         first = [search.default_params] if self.default_first and search.default_params is not None else []
         known = {canonical(params) for params in search.recorded}
         points = [*search.recorded, *(each for each in (*search.enqueued, *first) if canonical(each) not in known)]
@@ -324,11 +327,11 @@ class RayTuneStrategy(Strategy):
         )
 
     def _evaluate(
-        self, search: Search, evaluate: Evaluate, bridge: Any, tuning: threading.Thread, key: str, params: Any
+        self, search: SearchProblem, evaluate: Evaluate, bridge: Any, tuning: threading.Thread, key: str, params: Any
     ) -> None:
         is_stopped = is_lost = False
 
-        def on_rung(measurement: Measurement) -> Decision:
+        def on_report(measurement: Measurement) -> Decision:
             nonlocal is_stopped, is_lost
             if is_stopped:
                 return Decision.PRUNE
@@ -350,6 +353,6 @@ class RayTuneStrategy(Strategy):
                     return Decision(decided)
             raise SearchStopped
 
-        trial: Trial = evaluate(Proposal(params), on_rung)
+        trial: Trial = evaluate(Proposal(params), on_report)
         value = math.nan if trial.value is None else trial.value
         ray.get(bridge.report.remote(key, {VALUE: value, EPOCH: search.max_epochs, "done": True}))

@@ -30,10 +30,11 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
 )
 
-from hpo.space import Categorical, Float, Int, Parameter, SearchSpace
+from hpo.core.params import Params, ParamValue, canonical
+from hpo.core.space import Categorical, Float, Int, Parameter, SearchSpace
+from hpo.core.states import State
 from hpo.strategies import grid
-from hpo.strategies.base import Evaluate, OpenTrial, Plan, Rung, Search, Strategy, StrategyTags, option_error
-from hpo.trial import Params, ParamValue, State, canonical
+from hpo.strategies.base import Evaluate, OpenTrial, Plan, Rung, SearchProblem, Strategy, StrategyTags, option_error
 
 PARAMS, BUDGET = "params", "budget"
 
@@ -45,7 +46,7 @@ class Folds:
     the trial that has the params.
     """
 
-    def __init__(self, evaluate: Evaluate, search: Search, has_rungs: bool) -> None:
+    def __init__(self, evaluate: Evaluate, search: SearchProblem, has_rungs: bool) -> None:
         self._evaluate, self._search, self._has_rungs = evaluate, search, has_rungs
         self._fold_of = {
             np.asarray(train, dtype="int64").tobytes(): fold for fold, (train, _) in enumerate(search.row_splits)
@@ -244,11 +245,11 @@ class SklearnStrategy(Strategy):
     def __init__(self) -> None:
         self._results: Mapping[str, Any] = {}
 
-    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+    def make(self, estimator: FoldEstimator, search: SearchProblem, options: dict[str, Any]) -> Any:
         """The library's search object."""
         raise NotImplementedError
 
-    def search(self, search: Search, evaluate: Evaluate) -> None:
+    def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         folds = Folds(evaluate, search, self.has_rungs)
         # What a trial does wrong is a missing score; an exception is the study's own.
         options = {"cv": list(search.row_splits), "refit": False, "n_jobs": search.n_workers, "error_score": "raise"}
@@ -295,15 +296,15 @@ class GridStrategy(SklearnStrategy):
         super().__init__()
         self.oversize = grid.check_oversize(oversize)
 
-    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+    def make(self, estimator: FoldEstimator, search: SearchProblem, options: dict[str, Any]) -> Any:
         return _Grid(estimator, candidates(search, self.oversize, search.n_trials), **options)
 
-    def plan(self, search: Search) -> Plan:
+    def plan(self, search: SearchProblem) -> Plan:
         size = grid.fit(search, self.oversize).grid_size()
         return Plan(size if search.n_trials is None else min(size, search.n_trials))
 
 
-def candidates(search: Search, oversize: str, n_trials: int | None) -> list[dict[str, list[Params]]]:
+def candidates(search: SearchProblem, oversize: str, n_trials: int | None) -> list[dict[str, list[Params]]]:
     """The grid as scikit-learn takes it: a candidate is one value of ``params``, so that inactive ones are absent."""
     space = grid.fit(search, oversize)
     size = space.grid_size()
@@ -317,7 +318,7 @@ class RandomStrategy(SklearnStrategy):
 
     tags = StrategyTags("sklearn.model_selection.RandomizedSearchCV", samples_prior=True)
 
-    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+    def make(self, estimator: FoldEstimator, search: SearchProblem, options: dict[str, Any]) -> Any:
         drawn = {PARAMS: SpaceDistribution(search.space)}
         n_iter = search.n_trials or 1_000_000  # drawn one by one, as long as the study goes on
         return _Random(estimator, drawn, n_iter=n_iter, random_state=search.seed, **options)
@@ -341,11 +342,11 @@ class HalvingStrategy(SklearnStrategy):
             raise option_error("min_epochs", min_epochs, "a whole number of at least 1, or null", "null")
         self.factor, self.min_epochs = factor, min_epochs
 
-    def n_candidates(self, search: Search) -> int:
+    def n_candidates(self, search: SearchProblem) -> int:
         """How many trials the first rung has."""
         raise NotImplementedError
 
-    def options(self, search: Search) -> dict[str, Any]:
+    def options(self, search: SearchProblem) -> dict[str, Any]:
         """Arguments that both library classes take."""
         if self.min_epochs is not None and self.min_epochs > search.max_epochs:
             expected = f"at most max_epochs, which is {search.max_epochs}"
@@ -354,7 +355,7 @@ class HalvingStrategy(SklearnStrategy):
         rungs = {"factor": self.factor, "resource": BUDGET, "max_resources": search.max_epochs, "min_resources": least}
         return rungs | {"return_train_score": False, "random_state": search.seed}
 
-    def plan(self, search: Search) -> Plan:
+    def plan(self, search: SearchProblem) -> Plan:
         # As BaseSuccessiveHalving._run_search reckons, without aggressive elimination.
         self.options(search)
         n = self.n_candidates(search)
@@ -381,11 +382,11 @@ class HalvingGridStrategy(HalvingStrategy):
         super().__init__(factor, min_epochs)
         self.oversize = grid.check_oversize(oversize)
 
-    def n_candidates(self, search: Search) -> int:
+    def n_candidates(self, search: SearchProblem) -> int:
         size = grid.fit(search, self.oversize).grid_size()
         return size if search.planned_trials is None else min(size, search.planned_trials)
 
-    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+    def make(self, estimator: FoldEstimator, search: SearchProblem, options: dict[str, Any]) -> Any:
         listed = candidates(search, self.oversize, self.n_candidates(search))
         return _HalvingGrid(estimator, listed, **options, **self.options(search))
 
@@ -403,7 +404,7 @@ class HalvingRandomStrategy(HalvingStrategy):
         super().__init__(factor, min_epochs)
         self._n_candidates = n_candidates
 
-    def n_candidates(self, search: Search) -> int:
+    def n_candidates(self, search: SearchProblem) -> int:
         n = self._n_candidates or search.planned_trials
         if n is None:
             expected = "a number of trials for the first rung, since limits.n_trials is null"
@@ -412,6 +413,6 @@ class HalvingRandomStrategy(HalvingStrategy):
             raise option_error("n_candidates", n, f"at most limits.n_trials, {search.n_trials}", str(search.n_trials))
         return n
 
-    def make(self, estimator: FoldEstimator, search: Search, options: dict[str, Any]) -> Any:
+    def make(self, estimator: FoldEstimator, search: SearchProblem, options: dict[str, Any]) -> Any:
         drawn, n = {PARAMS: SpaceDistribution(search.space)}, self.n_candidates(search)
         return _HalvingRandom(estimator, drawn, n_candidates=n, **options, **self.options(search))

@@ -25,12 +25,14 @@ import numpy as np
 from hydra.core.global_hydra import GlobalHydra
 
 from hpo import config as configs
-from hpo import metrics
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.params import ParamValue
+from hpo.core.space import SearchSpace
+from hpo.core.states import Decision, State, StopReason
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.models.base import FitLog, FittedModel, FoldData, Model, Undisturbed
-from hpo.space import SearchSpace
-from hpo.study import build_dataset, build_model, resolve_model
-from hpo.trial import Decision, EarlyStopping, FitPlan, ParamValue, State, StopReason
+from hpo.models import metrics
+from hpo.models.base import FitLog, FitPlan, FittedModel, FoldData, Model, Undisturbed
+from hpo.study.build import build_dataset, build_model, resolve_model
 
 
 def parts_of(*overrides: str, config_dir: str | Path | None = None) -> tuple[Model, Dataset, SearchSpace]:

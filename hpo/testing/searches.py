@@ -12,25 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from hpo.core.early_stopping import EarlyStoppingOutcome
+from hpo.core.measurement import Measurement, OnReport
+from hpo.core.objective import Objective
+from hpo.core.params import Params, ParamValue, canonical
+from hpo.core.space import SearchSpace, Suggest
+from hpo.core.states import Decision, StopReason
+from hpo.core.trial import FoldResult, Proposal, RecordedTrial, Trial
 from hpo.errors import SearchStopped
-from hpo.running import ReplayedTrial
-from hpo.space import SearchSpace, Suggest
-from hpo.strategies.base import Search, Strategy
-from hpo.trial import (
-    Decision,
-    EarlyStoppingOutcome,
-    FoldResult,
-    Measurement,
-    Objective,
-    OnRung,
-    Params,
-    ParamValue,
-    Proposal,
-    RecordedTrial,
-    StopReason,
-    Trial,
-    canonical,
-)
+from hpo.run.trials import ReplayedTrial
+from hpo.strategies.base import SearchProblem, Strategy
 
 MAX_EPOCHS = 5
 COMPANY_SECONDS = 20.0  # to wait for a second trial: starting one may take long on a busy machine
@@ -109,9 +100,9 @@ class Evaluation:
         """All trials by number."""
         return [running.trial for running in self.begun]
 
-    def __call__(self, proposal: Proposal, on_rung: OnRung | None = None, suggest: Suggest | None = None) -> Trial:
+    def __call__(self, proposal: Proposal, on_report: OnReport | None = None, suggest: Suggest | None = None) -> Trial:
         running = self.open(proposal.params if suggest is None else self._asked(suggest))
-        running.train(proposal.max_epochs, on_rung)
+        running.train(proposal.max_epochs, on_report)
         return running.close()
 
     def _asked(self, suggest: Suggest) -> Params:
@@ -140,7 +131,7 @@ class Evaluation:
             if not running.is_closed:
                 running.close(dropped=True)
 
-    def train(self, params: Params, fold: int, max_epochs: int, on_rung: OnRung | None) -> FoldResult:
+    def train(self, params: Params, fold: int, max_epochs: int, on_report: OnReport | None) -> FoldResult:
         """One fold: a value an epoch, to the end or to the epoch at which it is pruned."""
         with self._lock:
             self._n_at_once += 1
@@ -155,7 +146,7 @@ class Evaluation:
         values: list[float] = []
         for epoch in range(max_epochs):
             values.append(self._curve(params, fold, epoch) if self._curve else value)
-            decision = on_rung(Measurement(fold, epoch, values[-1])) if on_rung else Decision.CONTINUE
+            decision = on_report(Measurement(fold, epoch, values[-1])) if on_report else Decision.CONTINUE
             if decision is Decision.PRUNE and self._curve and epoch + 1 < max_epochs:
                 reason = StopReason.PRUNED
                 break
@@ -189,19 +180,21 @@ class Running:
     def trial(self) -> Trial:
         return Trial(self.number, self._params, tuple(self._folds[fold] for fold in sorted(self._folds)))
 
-    def train_fold(self, fold: int, max_epochs: int | None = None, on_rung: OnRung | None = None) -> FoldResult | None:
+    def train_fold(
+        self, fold: int, max_epochs: int | None = None, on_report: OnReport | None = None
+    ) -> FoldResult | None:
         assert not self.is_closed, "a closed trial is trained again"
         if any(result.outcome.stop_reason is not StopReason.MAX_EPOCHS for result in self._folds.values()):
             return None
         budget = min(max_epochs or MAX_EPOCHS, MAX_EPOCHS)
         self.budgets.append((fold, budget))
-        result = self._evaluation.train(self._params, fold, budget, on_rung)
+        result = self._evaluation.train(self._params, fold, budget, on_report)
         self._folds[fold] = self.results[fold, budget] = result
         return result
 
-    def train(self, max_epochs: int | None = None, on_rung: OnRung | None = None) -> Trial:
+    def train(self, max_epochs: int | None = None, on_report: OnReport | None = None) -> Trial:
         for fold in range(self._evaluation.n_folds):
-            if self.train_fold(fold, max_epochs, on_rung) is None:
+            if self.train_fold(fold, max_epochs, on_report) is None:
                 break
         return self.trial
 
@@ -245,7 +238,7 @@ def run(
         n_trials = max(n_trials, space.grid_size())
     folds = np.arange(3 * n_folds).reshape(n_folds, 3)
     splits = [(np.setdiff1d(folds.ravel(), part), part) if n_folds > 1 else (part[:2], part[2:]) for part in folds]
-    search = Search(
+    search = SearchProblem(
         SearchSpace([]) if defined_by_run else space,
         Objective.of(metric, others=others),
         n_trials,

@@ -24,17 +24,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from hpo.core.objective import Objective
+from hpo.core.params import Params, canonical
+from hpo.core.space import Categorical, Float, Int, Numeric, SearchSpace
+from hpo.core.states import State
 from hpo.errors import SearchStopped, StudyFailed
-from hpo.running import ReplayedTrial
-from hpo.space import Categorical, Float, Int, Numeric, SearchSpace
-from hpo.strategies.base import Search, StrategyTags
+from hpo.run.trials import ReplayedTrial
+from hpo.strategies.base import SearchProblem, StrategyTags
 from hpo.testing.searches import MAX_EPOCHS, N_FOLDS, SPACES, Evaluation, MakeStrategy, Running, bowl, number, run
-from hpo.trial import (
-    Objective,
-    Params,
-    State,
-    canonical,
-)
 
 
 def check_proposals_lie_in_the_space_and_have_python_types(make: MakeStrategy) -> None:
@@ -178,7 +175,7 @@ def check_it_stops_where_the_study_ends(make: MakeStrategy) -> None:
     space = SPACES["all_types"]
     strategy, n_planned = make(), 96
     splits = ((np.arange(2), np.arange(2, 3)),)
-    search = Search(space, Objective.of("val_loss"), n_planned, MAX_EPOCHS, 0, None, (), splits)
+    search = SearchProblem(space, Objective.of("val_loss"), n_planned, MAX_EPOCHS, 0, None, (), splits)
     evaluation = Evaluation(bowl, 3)
     try:
         strategy.search(search, evaluation)
@@ -192,7 +189,7 @@ def check_an_error_of_the_study_ends_the_search(make: MakeStrategy) -> None:
     """It is no failed trial, and leaves the search as what it is."""
     strategy = make()
     splits = ((np.arange(2), np.arange(2, 3)),)
-    search = Search(SPACES["all_types"], Objective.of("val_loss"), 96, MAX_EPOCHS, 0, None, (), splits)
+    search = SearchProblem(SPACES["all_types"], Objective.of("val_loss"), 96, MAX_EPOCHS, 0, None, (), splits)
     evaluation = _Failing(bowl, 96)
     try:
         strategy.search(search, evaluation)
@@ -311,7 +308,7 @@ def check_rungs_grow_and_keep_to_the_plan(make: MakeStrategy) -> None:
     space = SearchSpace.from_config({"x": {"type": "float", "low": 0.0, "high": 1.0, "grid": _TENTHS}})
     found = run(strategy, space, lambda p: 0.0, n_trials=len(_TENTHS), curve=curve, n_folds=2)
     splits = tuple((np.arange(2), np.arange(2)) for _ in range(2))
-    search = Search(space, Objective.of("val_loss"), len(_TENTHS), MAX_EPOCHS, 0, None, (), splits)
+    search = SearchProblem(space, Objective.of("val_loss"), len(_TENTHS), MAX_EPOCHS, 0, None, (), splits)
     planned = Counter({(r.max_epochs, r.bracket): r.n_trials for r in strategy.plan(search).rungs})
     spent: Counter[int] = Counter()
     for running in found.begun:

@@ -6,7 +6,7 @@ read back, and ``resume.py`` rebuilds a study that was stopped.
 """
 
 from hpo.tracking.comparisons import KEY, LOOK, log_comparison, looks_at
-from hpo.tracking.delivery import Courier
+from hpo.tracking.delivery import OutboxUploader
 from hpo.tracking.flavors import save_model
 from hpo.tracking.networks import fetch_network
 from hpo.tracking.outbox import STUDY, delivered_bytes, model_uri_of, read_outbox, run_id_of, undelivered
@@ -30,8 +30,8 @@ __all__ = [
     "LOOK",
     "STORE_ERRORS",
     "STUDY",
-    "Courier",
     "DatasetRecord",
+    "OutboxUploader",
     "RecordedStudy",
     "StudyRecord",
     "Tracker",

@@ -41,7 +41,7 @@ class _Batch:
         self.tags |= body.get("tags", {})
 
 
-class Courier:
+class OutboxUploader:
     """Delivers the outbox in the folder of a study; not for several threads at once.
 
     A run is made once: it carries the study's uid and its own key as tags, by which it is found again when it is in

@@ -14,7 +14,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from hpo.trial import State, StopReason
+from hpo.core.states import State, StopReason
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from typing import Any
 
 import mlflow
 
+from hpo.core.states import State
+from hpo.core.trial import FoldResult, RecordedTrial, Trial
 from hpo.errors import TrackingError
 from hpo.tracking.outbox import STUDY, read_outbox
 from hpo.tracking.reader import StudyRecord, download, fold_summaries, load_history, load_text, trial_runs
-from hpo.trial import FoldResult, RecordedTrial, State, Trial
 
 Curves = Mapping[str, tuple[float, ...]]
 _History = Mapping[int, Mapping[str, list[float]]]

@@ -21,10 +21,13 @@ from typing import Any
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from hpo.core.objective import Objective
+from hpo.core.params import canonical
+from hpo.core.states import State, StopReason
+from hpo.core.trial import FoldResult, Trial
 from hpo.errors import DISK_FULL, StudyFailed, redact
-from hpo.tracking.delivery import Connect, Courier
+from hpo.tracking.delivery import Connect, OutboxUploader
 from hpo.tracking.outbox import STUDY, Outbox, Record, run_id_of
-from hpo.trial import FoldResult, Objective, State, StopReason, Trial, canonical
 
 FLUSH_SECONDS = 2.0
 MAX_WAIT_SECONDS = 30.0  # between two attempts while the store does not answer
@@ -50,7 +53,7 @@ class Tracker:
     Args:
         folder: of the study, where the outbox lies.
         uid: of the study, for the whole of its life.
-        connect: see :class:`hpo.tracking.delivery.Courier`.
+        connect: see :class:`hpo.tracking.delivery.OutboxUploader`.
         say: is told in words when the store stops or begins to answer; called from the delivering thread.
         driver: who writes, as in the tag ``hpo.driver``; where that names another one, nothing more is written.
 
@@ -64,7 +67,7 @@ class Tracker:
         self._driver = driver
         self.folder = folder
         self._outbox = Outbox(folder)
-        self._courier = Courier(folder, uid, connect)
+        self._courier = OutboxUploader(folder, uid, connect)
         self._say = say
         self._keys: dict[int, str] = {}
         self._running: set[int] = set()

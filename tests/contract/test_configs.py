@@ -8,11 +8,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from hpo import config as configs
+from hpo.evaluation.resampling import Resampling
 from hpo.executors.base import Executor
 from hpo.models.base import Model
-from hpo.resampling import Resampling
 from hpo.strategies.base import Strategy
-from hpo.study import _build, build_model
+from hpo.study.build import _build, build_model
 
 CASES = [(group, option) for group in (*configs.GROUPS, "strategy/pruner") for option in configs.options(group)]
 # What an option cannot do without.

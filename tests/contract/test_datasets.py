@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpo import config as configs
-from hpo.study import build_dataset
+from hpo.study.build import build_dataset
 
 from .test_configs import compose
 

@@ -9,17 +9,22 @@ import pytest
 import toy
 
 from hpo import config as configs
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.objective import Objective
+from hpo.core.params import ParamValue
+from hpo.core.space import Int, Parameter
+from hpo.core.states import Decision, StopReason
+from hpo.core.trial import FoldResult
 from hpo.datasets import own
 from hpo.errors import SuggestionRefused
-from hpo.evaluation import Evaluator, FoldTask
+from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.objective_evaluator import ObjectiveEvaluator
+from hpo.evaluation.resampling import Holdout
+from hpo.evaluation.tasks import FoldTask
 from hpo.executors.base import Executor
 from hpo.models.base import Undisturbed
-from hpo.models.optuna_objective import OptunaObjective
-from hpo.objective import ObjectiveEvaluator
-from hpo.resampling import Holdout
-from hpo.space import Int, Parameter
-from hpo.study import _build
-from hpo.trial import Decision, EarlyStopping, FoldResult, Objective, ParamValue, StopReason
+from hpo.models.objectives.optuna import OptunaObjective
+from hpo.study.build import _build
 
 from .test_configs import compose
 

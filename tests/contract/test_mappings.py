@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from hpo.space import SearchSpace
+from hpo.core.params import canonical
+from hpo.core.space import SearchSpace
 from hpo.testing import run
-from hpo.trial import canonical
 
 from .test_strategies import build
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from hpo import config as configs
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.states import Decision, State
 from hpo.datasets import digits
 from hpo.datasets.base import Dataset
-from hpo.models.base import FitLog, FoldData, Model
-from hpo.study import build_dataset, build_model, resolve_model
+from hpo.models.base import FitLog, FitPlan, FoldData, Model
+from hpo.study.build import build_dataset, build_model, resolve_model
 from hpo.testing import check_model
 from hpo.tracking import save_model
-from hpo.trial import Decision, EarlyStopping, FitPlan, State
 
 from .test_configs import BEGIN_FROM_A_STUDY, compose
 

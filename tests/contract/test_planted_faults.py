@@ -7,12 +7,13 @@ import optuna
 import pytest
 
 from hpo import testing
+from hpo.core.params import Params, ParamValue
+from hpo.core.space import Categorical, Float, Numeric, Parameter, SearchSpace
+from hpo.core.trial import Proposal
 from hpo.errors import ConfigError
-from hpo.space import Categorical, Float, Numeric, Parameter, SearchSpace
-from hpo.strategies.base import Evaluate, Plan, Search, Strategy, StrategyTags
+from hpo.strategies.base import Evaluate, Plan, SearchProblem, Strategy, StrategyTags
 from hpo.strategies.optuna import OptunaStrategy
 from hpo.testing import MakeStrategy
-from hpo.trial import Params, ParamValue, Proposal
 
 from .test_strategies import STRATEGIES, build
 
@@ -46,13 +47,13 @@ class Mistaken(Strategy):
     def tags(self) -> StrategyTags:
         return self._right.tags
 
-    def _misread(self, search: Search) -> Search:
+    def _misread(self, search: SearchProblem) -> SearchProblem:
         return replace(search, space=SearchSpace([self._fault(parameter) for parameter in search.space.values()]))
 
-    def plan(self, search: Search) -> Plan:
+    def plan(self, search: SearchProblem) -> Plan:
         return self._right.plan(self._misread(search))
 
-    def search(self, search: Search, evaluate: Evaluate) -> None:
+    def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         self._right.search(self._misread(search), evaluate)
 
 

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hpo.core.params import Params
+from hpo.core.space import SearchSpace
+from hpo.core.states import Decision
 from hpo.datasets.base import Array, DataSpec
 from hpo.datasets.embedded import breast_cancer
-from hpo.models.base import Control, FitLog, FittedModel, FoldData
-from hpo.models.sklearn_model import FittedSklearnModel, SklearnModel
-from hpo.space import SearchSpace
+from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData
+from hpo.models.sklearn.model import FittedSklearnModel, SklearnModel
 from hpo.testing import MODEL_CHECKS, check_model, parts_of
-from hpo.trial import Decision, FitPlan, Params
 
 
 class Forest(SklearnModel):

@@ -7,10 +7,10 @@ import pytest
 
 from hpo import config as configs
 from hpo import testing
+from hpo.core.params import Params
 from hpo.strategies.base import Strategy
-from hpo.study import _build
+from hpo.study.build import _build
 from hpo.testing import SPACES, Check, bowl, run
-from hpo.trial import Params
 
 from .test_configs import compose
 

@@ -11,17 +11,19 @@ from mlflow.entities import Run
 from toy_study import FOLDER, GOOD, Listed, Place, Silent, study_run, trial_runs
 
 from hpo import tracking
-from hpo.config import Definition
+from hpo.config.definition import Definition
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.limits import Limits
+from hpo.core.objective import Objective
+from hpo.core.space import SearchSpace
 from hpo.datasets import own
+from hpo.evaluation.objective_evaluator import ObjectiveEvaluator
+from hpo.evaluation.resampling import Resampling, StratifiedKFoldResampling
 from hpo.executors.inline import InlineExecutor
-from hpo.models.optuna_objective import OptunaObjective
-from hpo.objective import ObjectiveEvaluator
-from hpo.resampling import Resampling, StratifiedKFoldResampling
-from hpo.runner import Runner
-from hpo.space import SearchSpace
+from hpo.models.objectives.optuna import OptunaObjective
+from hpo.run.runner import Runner
 from hpo.strategies.optuna import OptunaStrategy
-from hpo.study import Names, Study
-from hpo.trial import EarlyStopping, Limits, Objective
+from hpo.study.study import ChosenOptions, Study
 
 FOLDS = StratifiedKFoldResampling(2)
 OBJECTIVE = Objective("value", "minimize")
@@ -29,7 +31,7 @@ OBJECTIVE = Objective("value", "minimize")
 
 @pytest.fixture
 def place(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr("hpo.finish.save_model", lambda *_: None)
+    monkeypatch.setattr("hpo.run.finalize.save_model", lambda *_: None)
     monkeypatch.setattr(tracking.Tracker, "log_model", lambda *_: None)
     return Place()
 
@@ -50,7 +52,7 @@ def test_a_driver_that_is_killed_between_any_two_records_loses_and_doubles_nothi
         shutil.rmtree(FOLDER)
         FOLDER.mkdir(parents=True)
         (FOLDER / "outbox.jsonl").write_bytes(b"".join(lines[:n_lines]))
-        tracking.Courier(FOLDER, "toy", lambda: place.store).deliver()
+        tracking.OutboxUploader(FOLDER, "toy", lambda: place.store).deliver()
         recorded = place.recorded(n_folds)
         result = place.run(Listed(trials), 3, recorded=recorded, resampling=resampling)
         assert result.n_tests == 1, n_lines
@@ -77,7 +79,7 @@ def asking() -> Study:
     model = OptunaObjective(objectives.layered_and_failing)
     return Study(
         name="toy-study",
-        names=Names("optuna_objective", "own", "optuna", "own"),
+        names=ChosenOptions("optuna_objective", "own", "optuna", "own"),
         config={"model": {}, "seed": 0},
         definition=definition,
         model=model,
@@ -91,7 +93,7 @@ def asking() -> Study:
 def test_params_that_are_asked_for_survive_a_kill_between_any_two_records(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpo.plots.draw", lambda *_: [])  # which take most of the time
+    monkeypatch.setattr("hpo.reporting.plots.draw", lambda *_: [])  # which take most of the time
 
     def run(recorded: tracking.RecordedStudy | None = None) -> None:
         tracker = tracking.Tracker(FOLDER, "toy", place.connect, lambda text: None)
@@ -118,7 +120,7 @@ def test_params_that_are_asked_for_survive_a_kill_between_any_two_records(
         shutil.rmtree(FOLDER)
         FOLDER.mkdir(parents=True)
         (FOLDER / "outbox.jsonl").write_bytes(b"".join(lines[:n_lines]))
-        tracking.Courier(FOLDER, "toy", lambda: place.store).deliver()
+        tracking.OutboxUploader(FOLDER, "toy", lambda: place.store).deliver()
         found = tracking.find_study(place.client, place.store[1], "toy-study")
         assert found is not None
         run(tracking.load_from_mlflow(place.client, found, asking().evaluator.metric_names, 1))

@@ -93,7 +93,11 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     ),
     "no threads": (["executor.threads_per_trial=0"], "executor.threads_per_trial", "at least 1"),
     "a target that is not there": (["model._target_=nowhere.build"], "model._target_", "imported"),
-    "a target of another kind": (["dataset=digits", "strategy._target_=hpo.resampling.Holdout"], "strategy", "option"),
+    "a target of another kind": (
+        ["dataset=digits", "strategy._target_=hpo.evaluation.resampling.Holdout"],
+        "strategy",
+        "option",
+    ),
     "a bracket left open": (["limits.n_trials=[1"], "override", "key=value"),
     "a store that does not answer": (["dataset=digits", "tracking.uri=http://127.0.0.1:9"], "tracking.uri", "answers"),
     "a database without its driver": (
@@ -355,7 +359,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {library!r}", name=library)
 
 sys.meta_path.insert(0, Missing)
-from hpo.cli import main
+from hpo.cli.main import main
 
 sys.exit(main(sys.argv[1:]))
 """

@@ -13,7 +13,8 @@ from conftest import real_data
 from contract.test_configs import BEGIN_FROM_A_STUDY, NEEDED, compose
 
 from hpo import config as configs
-from hpo.trial import State, StopReason, metric_direction
+from hpo.core.objective import metric_direction
+from hpo.core.states import State, StopReason
 
 # Objectives, which have their own data, are in test_adapters.py.
 MODELS = [name for name in configs.options("model") if name != "optuna_objective"]

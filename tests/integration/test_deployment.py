@@ -60,8 +60,8 @@ def test_the_server_answers_nobody_without_an_account(server: Composition) -> No
 
 def test_the_server_goes_by_its_own_names_only(server: Composition) -> None:
     password = server.variables["MLFLOW_TRACKING_PASSWORD"]
-    assert ask(server, "/", password, Host="mlflow:5000")[0] == 200
-    assert ask(server, "/", password, Host="elsewhere.example")[0] == 403
+    assert ask(server, "/", password, TrialHost="mlflow:5000")[0] == 200
+    assert ask(server, "/", password, TrialHost="elsewhere.example")[0] == 403
 
 
 def refused(composition: Composition, *options: str, **variables: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hpo.trial import State
+from hpo.core.states import State
 
 # A forest that never comes to its end, but to the end of an epoch many times a second.
 LONG = (

@@ -14,22 +14,25 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from hpo import tracking
-from hpo.config import Definition
+from hpo.config.definition import Definition
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.limits import Limits
+from hpo.core.objective import Objective
+from hpo.core.space import SearchSpace
 from hpo.datasets.base import Dataset, DataSpec
-from hpo.evaluation import Evaluator, FoldTask
+from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.resampling import Holdout, Resampling, StratifiedKFoldResampling
+from hpo.evaluation.tasks import FoldTask
 from hpo.executors.inline import InlineExecutor
 from hpo.models.base import Model
-from hpo.models.keras_model import KerasModel
-from hpo.models.sklearn_model import SklearnModel
-from hpo.resampling import Holdout, Resampling, StratifiedKFoldResampling
-from hpo.runner import Result, Runner
-from hpo.space import SearchSpace
+from hpo.models.keras.model import KerasModel
+from hpo.models.sklearn.model import SklearnModel
+from hpo.run.runner import Result, Runner
 from hpo.strategies.base import Strategy
 from hpo.strategies.hyperopt import HyperoptStrategy
 from hpo.strategies.keras_tuner import HyperbandStrategy
 from hpo.strategies.sklearn import GridStrategy, RandomStrategy
-from hpo.study import Names, Study
-from hpo.trial import EarlyStopping, Limits, Objective
+from hpo.study.study import ChosenOptions, Study
 
 N, N_TEST = 90, 30
 
@@ -71,7 +74,7 @@ def study(
     parameters = SearchSpace.from_config(space)
     return Study(
         name="leaks",
-        names=Names("model", "data", "strategy", "folds"),
+        names=ChosenOptions("model", "data", "strategy", "folds"),
         config={"model": {"_target_": "tests"}, "strategy": {}},
         definition=Definition(parameters, objective, stopping, Limits(n_trials), seed, max_epochs),
         model=model,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpo.trial import State
+from hpo.core.states import State
 
 
 def proxies() -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hpo.trial import State
+from hpo.core.states import State
 
 from .test_interrupt import wait_for
 
@@ -69,7 +69,7 @@ def second_node(one_ray: None) -> Iterator[Node]:
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The node of every actor that became ready."""
-    from hpo.executors.ray_line import Actor
+    from hpo.executors.ray.actor import Actor
 
     real, found = Actor.be_ready, list[str]()
 
@@ -98,7 +98,7 @@ def test_four_trials_at_a_time_train_on_two_nodes_and_are_pruned(
     assert {trial.state for trial in trials} == {State.COMPLETE, State.PRUNED}
     tags = client.get_run(record.run_id).data.tags
     assert tags["hpo.workers"] == "4"
-    assert '"hpo.executors.ray_actors.RayExecutor"' in tags["hpo.executor"]
+    assert '"hpo.executors.ray.executor.RayExecutor"' in tags["hpo.executor"]
     for trial in trials:
         assert len(client.get_metric_history(trial.run_id, "val_loss")) == trial.folds[0]["outcome"]["epochs_run"]
 

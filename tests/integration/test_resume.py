@@ -80,7 +80,7 @@ def test_a_number_of_threads_stays_whatever_the_number_of_workers(
 ) -> None:
     arguments = ("model=svm", "limits.n_trials=2", "study=mine", "executor=local")
     assert hpo(*arguments) == 0
-    monkeypatch.setattr("hpo.executors.local.usable_cores", lambda: 8)
+    monkeypatch.setattr("hpo.executors.local.executor.usable_cores", lambda: 8)
     assert hpo("resume", "mine", "limits.n_trials=4", "executor=local", "executor.workers=2") == 0
     _, study, trials = read("mine")
     assert (study.tags["hpo.threads_per_trial"], study.tags["hpo.workers"]) == ("1", "2")

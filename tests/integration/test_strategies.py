@@ -12,8 +12,8 @@ import pandas
 import pytest
 
 from hpo import config as configs
+from hpo.core.states import State, StopReason
 from hpo.tracking import StudyRecord, TrialRecord
-from hpo.trial import State, StopReason
 
 STRATEGIES = list(configs.options("strategy"))
 # Of folds, rungs, curves and processes that a library owns one each; the others train the network in the full tier.

@@ -11,9 +11,9 @@ import pytest
 from contract.test_configs import compose
 
 from hpo import tracking
+from hpo.core.states import State
 from hpo.models.base import Origin
-from hpo.study import build_dataset, build_model, resolve_model
-from hpo.trial import State
+from hpo.study.build import build_dataset, build_model, resolve_model
 
 # Few rows of Fashion-MNIST, and trials that fine-tune.
 SMALL = (

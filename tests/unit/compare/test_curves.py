@@ -27,7 +27,7 @@ def trials(
     seconds: Sequence[float | None] | None = None,
     order: Sequence[int | None] | None = None,
 ) -> pd.DataFrame:
-    """A table of trials as :mod:`hpo.tables` makes it: what has no value is None, what has not ended has no order."""
+    """A table of trials as :mod:`hpo.reporting.tables` makes it."""
     n = len(objectives)
     return pd.DataFrame(
         {

@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo.compare.stopping import PATIENCES, Ledger, ledger, replay
-from hpo.tables import epoch_rows, fold_rows, trial_rows
-from hpo.trial import EarlyStopping, EarlyStoppingOutcome, FoldResult, Objective, StopReason, Trial
+from hpo.core.early_stopping import EarlyStopping, EarlyStoppingOutcome
+from hpo.core.objective import Objective
+from hpo.core.states import StopReason
+from hpo.core.trial import FoldResult, Trial
+from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows
 
 LOSS = Objective("val_loss", "minimize")
 ACCURACY = Objective("val_accuracy", "maximize")

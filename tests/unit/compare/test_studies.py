@@ -21,9 +21,9 @@ from hpo.compare.studies import (
     group,
     unfinished,
 )
+from hpo.core.objective import Objective
 from hpo.errors import ConfigError
-from hpo.tables import epoch_rows, fold_rows, trial_rows, write_table
-from hpo.trial import Objective
+from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows, write_table
 
 
 def four() -> list[ComparedStudy]:

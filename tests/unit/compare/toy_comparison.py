@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpo.compare.studies import ComparedStudy, Group, from_record, group
+from hpo.core.early_stopping import EarlyStoppingOutcome
+from hpo.core.states import StopReason
+from hpo.core.trial import FoldResult, RecordedTrial, Trial
 from hpo.tracking import RecordedStudy, StudyRecord
-from hpo.trial import EarlyStoppingOutcome, FoldResult, RecordedTrial, StopReason, Trial
 
 IDENTITY: Mapping[str, Any] = {
     "seed": 0,
     "max_epochs": 8,
     "model": {"_target_": "hpo.models.toy", "dropout": 0.2},
     "dataset": {"_target_": "hpo.datasets.toy"},
-    "resampling": {"_target_": "hpo.resampling.Holdout"},
+    "resampling": {"_target_": "hpo.evaluation.resampling.Holdout"},
     "strategy": {"_target_": "hpo.strategies.random"},
     "search_space": {"lr": {"type": "float", "low": 0.1, "high": 1}},
     "objective": {"metric": "val_accuracy", "direction": "maximize", "epoch": "best"},

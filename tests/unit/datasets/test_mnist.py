@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hpo.datasets import keras_cache, mnist
+from hpo.datasets import mnist
 from hpo.datasets.base import DatasetUnavailable
+from hpo.datasets.readers import keras_cache
 from hpo.errors import DatasetError
 
 

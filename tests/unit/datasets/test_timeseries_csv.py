@@ -9,7 +9,7 @@ from conftest import real_data
 from hpo.datasets import timeseries_csv
 from hpo.datasets.timeseries_csv import load, naive_errors
 from hpo.errors import DatasetError
-from hpo.resampling import Holdout, TimeSeriesResampling
+from hpo.evaluation.resampling import Holdout, TimeSeriesResampling
 
 N_STEPS = 60
 

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from hpo.models.early_stopping import Watch
-from hpo.models.keras_model import early_stopping_callback
-from hpo.trial import EarlyStopping, FitPlan
+from hpo.core.early_stopping import EarlyStopping
+from hpo.models.base import FitPlan
+from hpo.models.early_stopping import EarlyStoppingMonitor
+from hpo.models.keras.model import early_stopping_callback
 
 
 class Model:
@@ -34,7 +35,7 @@ def test_it_stops_and_keeps_where_keras_does(seed: int) -> None:
     callback: keras.callbacks.EarlyStopping = early_stopping_callback(FitPlan(20, 0, stopping))
     callback.set_model(Model())  # type: ignore[arg-type]
     callback.on_train_begin()
-    watch = Watch(stopping)
+    watch = EarlyStoppingMonitor(stopping)
     for epoch in range(20):
         value = float(rng.choice([0.1, 0.2, 0.25, 0.4, 0.5, 0.9]))
         callback.on_epoch_end(epoch, {stopping.monitor: value})

@@ -1,16 +1,17 @@
 import pytest
 from sklearn.model_selection import ParameterGrid
 
+from hpo.core.objective import Objective
+from hpo.core.params import canonical
+from hpo.core.space import SearchSpace
 from hpo.errors import ConfigError
-from hpo.space import SearchSpace
 from hpo.strategies import grid
-from hpo.strategies.base import Search
+from hpo.strategies.base import SearchProblem
 from hpo.testing import SPACES, bowl, run
-from hpo.trial import Objective, canonical
 
 
-def search(space: SearchSpace, n_trials: int | None, n_folds: int = 1) -> Search:
-    return Search(space, Objective.of("val_loss"), n_trials, 5, 0, row_splits=((None, None),) * n_folds)
+def search(space: SearchSpace, n_trials: int | None, n_folds: int = 1) -> SearchProblem:
+    return SearchProblem(space, Objective.of("val_loss"), n_trials, 5, 0, row_splits=((None, None),) * n_folds)
 
 
 @pytest.mark.parametrize("name", list(SPACES))
@@ -52,7 +53,7 @@ def test_scikit_learn_visits_the_shuffled_part(name: str) -> None:
     strategy = getattr(sklearn, name)(oversize="shuffle")
     space = SearchSpace.from_config({"n": {"type": "int", "low": 1, "high": 1000}})
     splits = ((sklearn.np.arange(2), sklearn.np.arange(2, 3)),)
-    told = Search(space, Objective.of("val_loss"), 9, 5, 0, row_splits=splits)
+    told = SearchProblem(space, Objective.of("val_loss"), 9, 5, 0, row_splits=splits)
     from hpo.testing import Evaluation
 
     evaluation = Evaluation(bowl, 9)

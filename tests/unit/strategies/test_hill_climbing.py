@@ -2,11 +2,11 @@ import math
 
 import pytest
 
+from hpo.core.params import Params
+from hpo.core.space import SearchSpace
 from hpo.errors import ConfigError
-from hpo.space import SearchSpace
 from hpo.strategies.hill_climbing import HillClimbingStrategy
 from hpo.testing import bowl, run
-from hpo.trial import Params
 
 SPACE = SearchSpace.from_config(
     {

@@ -4,12 +4,16 @@ import functools
 import optuna
 import pytest
 
+from hpo.core.early_stopping import EarlyStoppingOutcome
+from hpo.core.objective import Objective
+from hpo.core.params import Params, ParamValue
+from hpo.core.space import Categorical, Float, Int, SearchSpace
+from hpo.core.states import State, StopReason
+from hpo.core.trial import FoldResult, Trial
 from hpo.errors import ConfigError, SuggestionRefused
-from hpo.space import Categorical, Float, Int, SearchSpace
-from hpo.strategies.base import Search
+from hpo.strategies.base import SearchProblem
 from hpo.strategies.optuna import OptunaStrategy, distribution
 from hpo.testing import run
-from hpo.trial import EarlyStoppingOutcome, FoldResult, Objective, Params, ParamValue, State, StopReason, Trial
 
 
 def strategy(**options: object) -> OptunaStrategy:
@@ -90,7 +94,7 @@ CHOICE = Categorical("c", choices=("a", "b"))
 
 def late(built: OptunaStrategy, **options: object) -> OptunaStrategy:
     """Begun, for trials that ask for their params while they run."""
-    search = Search(SearchSpace([]), Objective("value", "minimize"), 20, 10, seed=3, defined_by_run=True)
+    search = SearchProblem(SearchSpace([]), Objective("value", "minimize"), 20, 10, seed=3, defined_by_run=True)
     built.start(dataclasses.replace(search, **options))
     return built
 

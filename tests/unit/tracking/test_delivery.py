@@ -83,7 +83,7 @@ def test_delivering_any_part_again_changes_nothing(store: Store, tmp_path: Path,
     tracker.close()
     ends = [0, *(record.end for record in tracking.read_outbox(folder / "outbox.jsonl"))]
     mark_delivered(folder, ends[int(share * (len(ends) - 1))])
-    tracking.Courier(folder, "uid", lambda: store).deliver()
+    tracking.OutboxUploader(folder, "uid", lambda: store).deliver()
     check(store)
 
 
@@ -107,7 +107,7 @@ def test_which_runs_there_are_is_asked_once_and_not_for_every_trial(store: Store
         tracker.close(0.1)
         mark_delivered(folder, 0)
         calls.clear()
-        tracking.Courier(folder, "uid", lambda: (Counting(), experiment)).deliver()
+        tracking.OutboxUploader(folder, "uid", lambda: (Counting(), experiment)).deliver()
         assert calls.count("search_runs") == 1
         assert calls.count("create_run") == (13 if session == 0 else 0)
     assert len(runs_of(store)) == 13
@@ -122,7 +122,7 @@ def test_a_study_of_several_pages_is_found_again(store: Store, tmp_path: Path, m
         tracker.start_trial(number, {"x": 0.1})
     assert tracker.close()
     mark_delivered(folder, 0)
-    tracking.Courier(folder, "uid", lambda: store).deliver()
+    tracking.OutboxUploader(folder, "uid", lambda: store).deliver()
     assert len(runs_of(store)) == 6
 
 
@@ -153,7 +153,7 @@ def test_a_store_that_fails_in_the_middle_gets_everything_once(store: Store, tmp
     tracker = Tracker(folder, "uid", unreachable, lambda text: None)
     say_everything(tracker)
     tracker.close(0.1)
-    courier = tracking.Courier(folder, "uid", lambda: (Flaky(), experiment))
+    courier = tracking.OutboxUploader(folder, "uid", lambda: (Flaky(), experiment))
     for _ in range(40):
         try:
             courier.deliver()

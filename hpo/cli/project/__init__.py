@@ -1,0 +1,1 @@
+"""``hpo new``: a working folder for a project of your own."""

@@ -1,0 +1,1 @@
+"""Trains and scores the params of a trial on its folds."""

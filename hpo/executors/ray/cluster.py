@@ -1,0 +1,184 @@
+"""A Ray to run on: a cluster that there is, or one of our own on this machine, which leaves nothing behind.
+
+Ray reads :func:`settings` from the environment when it is imported.
+https://docs.ray.io/en/latest/ray-core/starting-ray.html
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hpo.errors import ConfigError
+from hpo.executors.ray import reaper
+
+ADDRESS = "RAY_ADDRESS"
+CONNECT_SECONDS = 5.0
+# Ray itself tries for two minutes to find a cluster that is not there, and then ends the process.
+PROBE_SECONDS = 25.0
+_PROBE = "import ray, sys; ray.init(address=sys.argv[1], logging_level=50, log_to_driver=False)"
+_OWN_TOKEN = secrets.token_hex(32)
+
+
+def settings(address: str | None = None) -> dict[str, str]:
+    """What the environment lacks for Ray to be imported, for the cluster at ``address`` or one of our own."""
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    # Ray listens on every interface and runs what a client sends: a token keeps others out of the one that we start.
+    # https://docs.ray.io/en/latest/ray-security/token-auth.html
+    is_own = address is None and not os.environ.get(ADDRESS)
+    if is_own and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _OWN_TOKEN}
+    return {name: value for name, value in wanted.items() if name not in os.environ or name.startswith("RAY_AUTH")}
+
+
+class Cluster:
+    """This process's line to a Ray.
+
+    Args:
+        address: ``auto``, ``HOST:PORT``; None for what ``RAY_ADDRESS`` says, or else a Ray of our own.
+        runtime_env: what the code of a user needs on other machines, as Ray takes it.
+
+    Attributes:
+        is_own: whether it is a Ray of our own, which nobody adds a node to.
+    """
+
+    def __init__(self, address: str | None = None, runtime_env: Mapping[str, Any] | None = None) -> None:
+        os.environ.update(settings(address))
+        import ray
+
+        self._ray = ray
+        self.address = address or os.environ.get(ADDRESS) or None
+        self._key = "executor.address" if address else ADDRESS
+        self.runtime_env = dict(runtime_env) if runtime_env else None
+        self.is_own = self._is_connected = False
+        self._reaper: subprocess.Popen[bytes] | None = None
+
+    def connect(self, n_cpus: int) -> None:
+        """Be connected, where this process is not; a Ray of our own gets ``n_cpus``.
+
+        Raises:
+            ConfigError: when nothing answers at the address, or it refuses us.
+        """
+        if self._ray.is_initialized():
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's and its dependencies' own deprecations
+            if self.address is not None:
+                check_answers(self.address, self._key)
+            try:
+                if self.address is None:
+                    self._start_own(n_cpus, quiet)
+                else:
+                    self._ray.init(address=self.address, runtime_env=self.runtime_env, **quiet)
+            except Exception as error:  # of a runtime_env, Ray says nothing more exact
+                key, value = (
+                    ("executor.runtime_env", self.runtime_env) if self.runtime_env else (self._key, self.address)
+                )
+                expected = f"what Ray starts with ({type(error).__name__}: {error})"
+                fix = "see https://docs.ray.io/en/latest/ray-core/handling-dependencies.html"
+                raise ConfigError(key, value, expected, fix) from error
+        self._is_connected = True
+
+    def _start_own(self, n_cpus: int, quiet: Mapping[str, Any]) -> None:
+        mark = uuid.uuid4().hex
+        os.environ[reaper.VARIABLE] = mark
+        try:
+            # In a session of its own, since Ctrl-C is not for it.
+            command = [sys.executable, "-m", reaper.__name__, mark]
+            unmarked = {name: value for name, value in os.environ.items() if name != reaper.VARIABLE}
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            self._reaper = subprocess.Popen(command, env=unmarked, start_new_session=True, **pipes)
+            # "local", since Ray would join another one of this machine that it knows of.
+            self._ray.init("local", num_cpus=n_cpus, include_dashboard=False, runtime_env=self.runtime_env, **quiet)
+        finally:
+            del os.environ[reaper.VARIABLE]
+        self.is_own = True
+        assert self._reaper.stdin is not None and self._reaper.stdout is not None
+        self._reaper.stdin.write(b"started\n")
+        self._reaper.stdin.flush()
+        self._reaper.stdout.readline()
+        self._reaper.stdout.close()
+
+    def close(self) -> None:
+        """Let go of what :meth:`connect` has connected to or started; safe to call twice."""
+        if self._is_connected:
+            self._is_connected = False
+            self._ray.shutdown()
+        if self._reaper is not None:
+            reaper, self._reaper, self.is_own = self._reaper, None, False
+            assert reaper.stdin is not None
+            reaper.stdin.close()
+            reaper.wait()
+
+    @property
+    def takes_runtime_env(self) -> bool:
+        """Whether the user's ``runtime_env`` holds for all that is run over this line."""
+        return self._is_connected
+
+    def nodes(self) -> list[Mapping[str, Any]]:
+        """The nodes that are alive, as Ray describes them."""
+        return [node for node in self._ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def connected(n_cpus: int) -> Iterator[Any]:
+    """Ray, connected for as long as the block takes: to where this process is already, or else as :class:`Cluster`."""
+    cluster = Cluster()
+    try:
+        cluster.connect(n_cpus)
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def check_answers(address: str, key: str) -> None:
+    """Find out in another process, since Ray ends the one that it cannot connect.
+
+    Raises:
+        ConfigError: saying why not.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in address:
+        try:
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise _refused(key, address, f"a Ray cluster that answers ({error})") from error
+    environment = os.environ | {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+    command = [sys.executable, "-c", _PROBE, address]
+    probe = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    assert probe.stderr is not None
+    too_late = threading.Timer(PROBE_SECONDS, probe.kill)
+    too_late.start()
+    said = ""
+    try:
+        for line in probe.stderr:
+            said = line.strip() or said
+            if "InvalidAuthToken" in line or "AuthenticationError" in line:
+                expected = "a Ray cluster whose token this process has"
+                fix = "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE in front of the command, FILE as on the head node"
+                if os.environ.get("RAY_AUTH_TOKEN") == _OWN_TOKEN:
+                    fix = "a command of its own for this study, since an earlier one has started a Ray of its own"
+                raise ConfigError(key, address, expected, fix)
+        if probe.wait():
+            raise _refused(key, address, f"a Ray cluster that answers ({said or f'exit code {probe.returncode}'})")
+    finally:
+        too_late.cancel()
+        probe.kill()
+        probe.wait()
+        probe.stderr.close()
+
+
+def _refused(key: str, address: str, expected: str) -> ConfigError:
+    fix = "`ray start --head` prints its address; executor.address=null starts a Ray on this machine"
+    return ConfigError(key, address, expected, fix)

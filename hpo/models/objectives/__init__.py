@@ -1,0 +1,1 @@
+"""Objectives that train and score by themselves."""

@@ -1,0 +1,115 @@
+"""What is done to the columns of a table before an estimator sees them, fitted on the training rows of a fold alone."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_selection import SelectPercentile, f_classif, f_regression
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
+
+from hpo.core.extras import install_command
+from hpo.datasets.base import Array, DataSpec
+from hpo.errors import ConfigError
+
+SCALERS = {"standard": StandardScaler, "min_max": MinMaxScaler, "robust": RobustScaler}
+IMPUTERS = ("mean", "median", "most_frequent")
+ENCODERS = ("one_hot",)
+BALANCES = ("smote", "random")
+STEPS = ("scaler", "imputer", "encoder", "select", "balance")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The steps before an estimator.
+
+    Args:
+        scaler: of numbers: ``standard``, ``min_max``, ``robust`` or None.
+        imputer: what a missing number becomes: the ``mean``, ``median`` or ``most_frequent`` of its column; None leaves
+            it missing, for estimators that take it.
+        encoder: of categories: ``one_hot``, where a missing value is a category of its own and one that the training
+            rows do not have is none; None leaves their numbers, for estimators that take those.
+        select: share of the columns that is kept, those that an F-test ties to the target most; None keeps all.
+        balance: of unequal classes, by more rows of the rarer ones: ``random`` repeats some, ``smote`` invents some
+            between them (Chawla et al. 2002); None leaves them. Only training rows are balanced.
+
+    Raises:
+        ConfigError: for a value that is not one of these.
+    """
+
+    scaler: str | None = None
+    imputer: str | None = None
+    encoder: str | None = None
+    select: float | None = None
+    balance: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("scaler", tuple(SCALERS)),
+            ("imputer", IMPUTERS),
+            ("encoder", ENCODERS),
+            ("balance", BALANCES),
+        ):
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                fix = f"model.{name}={known[0]}"
+                raise ConfigError(f"model.{name}", value, f"one of {', '.join(known)}, or null", fix)
+        if self.select is not None and (isinstance(self.select, bool) or not 0 < self.select <= 1):
+            expected = "a share of the columns, above 0 and at most 1, or null"
+            raise ConfigError("model.select", self.select, expected, "model.select=0.5")
+        if self.balance is not None:
+            _samplers(self.balance)
+
+    def categorical_columns(self, spec: DataSpec) -> list[int]:
+        """Columns whose numbers are those of categories also after the preparation."""
+        if self.encoder is not None:
+            return []
+        return [place for place, column in enumerate(spec.columns) if column.categories is not None]
+
+    def fitted(self, x: Array, y: Array, spec: DataSpec) -> Any:
+        """The steps as one scikit-learn transformer, fitted on ``x``; None where there is nothing to do."""
+        numbers = [place for place, column in enumerate(spec.columns) if column.categories is None]
+        categories = [place for place, column in enumerate(spec.columns) if column.categories is not None]
+        of_numbers: list[tuple[str, Any]] = []
+        # Keeps columns of which no training row has a value, so that all folds have as many.
+        if self.imputer is not None:
+            of_numbers.append(("impute", SimpleImputer(strategy=self.imputer, keep_empty_features=True)))
+        if self.scaler is not None:
+            of_numbers.append(("scale", SCALERS[self.scaler]()))
+        steps = list(of_numbers)
+        if categories:
+            encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False) if self.encoder else "passthrough"
+            whole = Pipeline(of_numbers) if of_numbers else "passthrough"
+            parts = [("numbers", whole, numbers), ("categories", encoder, categories)]
+            steps = [("columns", ColumnTransformer([part for part in parts if part[2]]))]
+        if self.select is not None and self.select < 1:
+            test = f_regression if spec.is_regression else f_classif
+            steps.append(("select", SelectPercentile(test, percentile=100 * self.select)))
+        with warnings.catch_warnings():
+            # Of columns that are constant in a fold: the F-test ties them to nothing, so that they go first.
+            warnings.filterwarnings("ignore", "Features .* are constant", UserWarning)
+            warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)
+            return Pipeline(steps).fit(x, y) if steps else None
+
+    def balanced(self, x: Array, y: Array, seed: int) -> tuple[Array, Array]:
+        """Prepared training rows with as many of each class; in real targets there is nothing to balance."""
+        if self.balance is None or y.dtype.kind == "f":
+            return x, y
+        samplers = _samplers(self.balance)
+        kind = samplers.SMOTE if self.balance == "smote" else samplers.RandomOverSampler
+        more: tuple[Array, Array] = kind(random_state=seed).fit_resample(x, y)
+        return more
+
+
+def _samplers(balance: str) -> Any:
+    try:
+        return importlib.import_module("imblearn.over_sampling")
+    except ModuleNotFoundError as error:
+        expected = "null, or the library imblearn, which is not installed"
+        fix = install_command("imblearn") or "model.balance=null"
+        raise ConfigError("model.balance", balance, expected, fix) from error

@@ -1,0 +1,1 @@
+"""Tables, plots and reports that a study leaves behind."""

@@ -1,0 +1,115 @@
+"""What a study says of itself to its record when it begins and when it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from hpo.core.space import SearchSpace
+from hpo.study.identity import MUTABLE
+from hpo.study.study import Study
+from hpo.tracking import STUDY, DatasetRecord, RecordedStudy, Tracker
+
+
+def driver() -> dict[str, Any]:
+    """Who drives the study: host, process id, and when that process was started, since ids are used again."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "created": round(psutil.Process().create_time())}
+
+
+def hardware() -> str:
+    """What seconds depend on: two studies are compared by time only where this is equal."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {psutil.cpu_count()} cores"
+
+
+def record_start(
+    study: Study, tracker: Tracker, overrides: Sequence[str], recorded: RecordedStudy | None, changes: str | None
+) -> None:
+    """Make the study's run, or take up the one that there is.
+
+    Args:
+        overrides: the command line that defined the study.
+        changes: what differs from the recorded study, where the user goes on with it all the same.
+    """
+    may_change = {
+        "hpo.state": "running",
+        "hpo.ended_by": "",
+        "hpo.problems": "",
+        "hpo.driver": json.dumps(driver()),
+        "hpo.driver_seen": str(round(time.time())),
+        **{f"hpo.limits.{name}": str(value) for name, value in asdict(study.definition.limits).items()},
+        "hpo.executor": json.dumps(study.config.get("executor", {}), sort_keys=True),
+        "hpo.workers": str(study.executor.n_workers),
+    }
+    if recorded is not None:
+        may_change["hpo.n_resumed"] = str(int(recorded.tags.get("hpo.n_resumed", 0)) + 1)
+        if changes:
+            may_change |= {"hpo.forced_resume": changes, "hpo.resumed_fingerprint": study.fingerprint}
+        tracker.reopen_study(may_change, {each.trial.number: each.attempt for each in recorded.trials})
+    else:
+        _record_new(study, tracker, overrides, may_change)
+    # Without the store's address, which may hold a password.
+    config = {key: value for key, value in study.config.items() if key != "tracking"}
+    tracker.log_text(STUDY, yaml.safe_dump(config, sort_keys=False), "config.yaml")
+
+
+def _record_new(study: Study, tracker: Tracker, overrides: Sequence[str], may_change: Mapping[str, str]) -> None:
+    tags = {
+        "hpo.strategy": study.names.strategy,
+        "hpo.model": study.names.model,
+        "hpo.dataset": study.dataset.name,
+        "hpo.resampling": study.names.resampling,
+        "hpo.seed": study.definition.seed,
+        "hpo.overrides": json.dumps(list(overrides)),
+        "hpo.fingerprint": study.fingerprint,
+        "hpo.data_digest": study.dataset.digest,
+        "hpo.folds_digest": study.evaluator.folds_digest,
+        "hpo.objective": f"{study.definition.objective.direction} {study.definition.objective.metric}",
+        **{f"hpo.objective.{name}": way for name, way in study.definition.objective.others.items()},
+        "hpo.n_folds": study.evaluator.n_folds,
+        "hpo.backend": study.strategy.tags.backend,
+        "hpo.threads_per_trial": study.executor.threads_per_trial,
+        "hpo.first_n_trials": study.definition.limits.n_trials,
+        "hpo.hardware": study.executor.hardware or hardware(),
+        "hpo.choices": json.dumps(dict(study.names.choices), sort_keys=True),
+        **may_change,
+    }
+    if study.model.origin:
+        origin = study.model.origin
+        tags |= {"hpo.base": origin.wanted, "hpo.base_uri": origin.uri, "hpo.base_digest": origin.digest}
+    if study.dataset_note:
+        tags["hpo.dataset_note"] = study.dataset_note
+    defining = {key: value for key, value in study.config.items() if key not in MUTABLE}
+    data = DatasetRecord(study.dataset.name, study.dataset.digest, study.dataset.source, study.evaluator.n_samples)
+    texts = {
+        "search_space.yaml": space_text(study.definition.space),
+        "fingerprint.json": json.dumps(study.identity, indent=2, default=str),
+    }
+    tracker.start_study(study.name, {k: str(v) for k, v in tags.items()}, dict(_flat(defining)), data, texts)
+
+
+def space_text(space: SearchSpace) -> str:
+    """A search space as YAML."""
+    return str(yaml.safe_dump(space.to_config(), sort_keys=False))
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    elif value is not None or "search_space." not in prefix:
+        yield prefix, value

@@ -1,0 +1,1 @@
+"""Builds a study from its config."""

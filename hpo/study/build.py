@@ -1,0 +1,230 @@
+"""Builds a study from its config: the only place that instantiates ``_target_``."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+
+from hpo.config.definition import Definition, is_from_model, with_space_of_model
+from hpo.core.extras import install_command
+from hpo.datasets.base import Dataset
+from hpo.errors import ConfigError, InputError
+from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.objective_evaluator import ObjectiveEvaluator
+from hpo.evaluation.resampling import Resampling
+from hpo.executors.base import Executor
+from hpo.models.base import Model, SavedNetwork, WholeObjective
+from hpo.strategies.base import Strategy, StrategyTags
+from hpo.study.compatibility import check_own_data_fit, check_own_fits, check_space_fits, check_strategy_fits
+from hpo.study.study import ChosenOptions, Study, default_name
+
+
+def build_study(
+    config: Mapping[str, Any],
+    definition: Definition,
+    names: ChosenOptions,
+    dataset_note: str | None = None,
+    to_record: Mapping[str, Any] | None = None,
+    known: Mapping[str, str] | None = None,
+) -> Study:
+    """Put a study together and check that its parts fit; what is quick to check comes first.
+
+    Args:
+        to_record: the config as it is recorded, where that differs from ``config``.
+        known: the tags of a study that goes on.
+
+    Raises:
+        ConfigError: for parts that cannot be made or do not fit.
+        DatasetError: when the data are missing, corrupt or do not fit the model.
+    """
+    executor = _build(config, "executor", Executor)
+    executor.prepare()
+    with _without_device_notes():
+        strategy = _build(config, "strategy", Strategy)
+    resampling = _build(config, "resampling", Resampling)
+    with _without_device_notes():
+        model = build_model(config)
+        check_own_fits(config, model, resampling, names)
+        if isinstance(model, WholeObjective):
+            definition = replace(definition, enqueue=tuple(config["enqueue"]))
+        elif is_from_model(config):
+            config = with_space_of_model(config, model.own_space)
+            to_record = {**(to_record or config), "search_space": config["search_space"]}
+            definition = Definition.of(config)
+        check_space_fits(list(definition.space), model.tunables)
+        resolve_model(model, config, known)
+        dataset = build_dataset(config)
+        check_own_data_fit(dataset, model, names)
+        objective, seed = definition.objective, definition.seed
+        evaluator: Evaluator
+        if isinstance(model, WholeObjective):
+            evaluator = ObjectiveEvaluator(model, dataset, objective, seed)
+        else:
+            evaluator = Evaluator(model, dataset, resampling, objective, definition.early_stopping, seed)
+    name = config["study"] or default_name(names, definition.seed)
+    study = Study(
+        name, names, to_record or config, definition, model, dataset, evaluator, strategy, executor, dataset_note
+    )
+    check_strategy_fits(study, resampling)
+    strategy.plan(study.search)
+    return study
+
+
+def strategy_tags(config: Mapping[str, Any]) -> StrategyTags:
+    """What the configured strategy can do.
+
+    Raises:
+        ConfigError: when its library is not installed.
+    """
+    with _without_device_notes():
+        strategy: Strategy = _build(config, "strategy", Strategy)
+    return strategy.tags
+
+
+# What TensorFlow prints about devices when it starts, whatever its log level; none of it is an error of the study.
+_DEVICE_NOTES = ("absl::InitializeLog", "cudart_stub.cc", "cuda_platform.cc", "cpu_feature_guard", "port.cc")
+
+
+@contextmanager
+def _without_device_notes() -> Iterator[None]:
+    """Hold back standard error while a backend starts, and let through all that is not a note on its devices."""
+    sys.stderr.flush()
+    try:
+        real = os.dup(2)
+    except OSError:  # closed: nothing to hold back
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            os.close(real)
+            held.seek(0)
+            for line in held.read().decode(errors="replace").splitlines(keepends=True):
+                if not any(note in line for note in _DEVICE_NOTES):
+                    sys.stderr.write(line)
+
+
+def build_model(config: Mapping[str, Any]) -> Model:
+    """The model that the config names: a :class:`Model`, or a function that builds a Keras model.
+
+    Raises:
+        ConfigError: when it cannot be found or made.
+    """
+    options = dict(config["model"])
+    target = options.pop("_target_", None)
+    if target is None:
+        raise ConfigError("model._target_", None, "the dotted name of a function or class", "model=mnist_cnn")
+    try:
+        found = get_object(target)
+    except Exception as error:  # importing a user's module may raise anything
+        raise _not_found("model", target, error) from error
+    if not inspect.isfunction(found):
+        model: Model = _build(config, "model", Model)
+        return model
+    from hpo.models.keras.model import KerasModel  # imports Keras
+
+    return KerasModel(found, **options)
+
+
+def resolve_model(model: Model, config: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
+    """Have ``model`` get what it begins from, out of the store that the study is recorded in.
+
+    Args:
+        known: the tags of a study that goes on: with the model that it began from, whatever the name stands for now.
+
+    Raises:
+        InputError: when it cannot be had or is of no use.
+    """
+    where = config["tracking"]
+
+    def fetch(wanted: str, folder: Path) -> SavedNetwork:
+        from hpo import tracking  # imports MLflow, which most models do not need to be built
+
+        if known and wanted == known.get("hpo.base"):
+            wanted = known["hpo.base_uri"]
+        return tracking.fetch_network(where["uri"], where["experiment"], wanted, folder)
+
+    model.resolve(fetch)
+
+
+def build_dataset(config: Mapping[str, Any]) -> Dataset:
+    """The data that the config names.
+
+    Raises:
+        ConfigError: when they cannot be found or made.
+        DatasetError: when they are missing or corrupt.
+    """
+    dataset: Dataset = _build(config, "dataset", Dataset)
+    return dataset
+
+
+def _build(config: Mapping[str, Any], key: str, kind: type | None = None) -> Any:
+    node = config[key]
+    try:
+        built = instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        explained = _explain(key, node, error)
+        # An error of ours that Hydra wrapped has this one as its context already: naming it a cause makes a circle.
+        raise explained from (None if explained.__cause__ or explained.__traceback__ else error)
+    if kind is not None and not isinstance(built, kind):
+        raise ConfigError(
+            f"{key}._target_",
+            node.get("_target_"),
+            f"what makes a {kind.__module__}.{kind.__name__}",
+            f"python -m hpo --help lists the options of {key}",
+        )
+    return built
+
+
+def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -> InputError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        last, cause = cause, cause.__cause__
+    target = str(node.get("_target_"))
+    is_missing = isinstance(last, ModuleNotFoundError) and install_command(str(last.name))
+    if is_missing or "locating target" in str(error):
+        return _not_found(key, target, last)
+    where = re.search(r"full_key: (\S+)", str(error))
+    inner: Any = node
+    for part in where.group(1).split(".") if where else ():
+        inner = inner.get(part, {}) if isinstance(inner, Mapping) else {}
+    full_key = f"{key}.{where.group(1)}" if where else key
+    target = str(inner.get("_target_", target)) if isinstance(inner, Mapping) else target
+    said = f"{type(last).__name__}: {str(last).splitlines()[0] if str(last) else 'no message'}"
+    option = re.search(r"unexpected keyword argument '(\w+)'", said)
+    if option and isinstance(inner, Mapping):
+        name = option.group(1)
+        expected = f"an option that {target} takes"
+        return ConfigError(f"{full_key}.{name}", inner.get(name, "given"), expected, f"'~{full_key}.{name}'")
+    return ConfigError(full_key, target, f"options that it takes ({said})", "python -m hpo --cfg job shows them")
+
+
+def _not_found(key: str, target: str, error: BaseException) -> ConfigError:
+    module = target.rpartition(".")[0]
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, ModuleNotFoundError) and (command := install_command(str(error.name))):
+        return ConfigError(key, target, f"the library {error.name}, which is not installed", command)
+    return ConfigError(
+        f"{key}._target_",
+        target,
+        f"a name that can be imported ({type(error).__name__}: {error})",
+        f"run `python -m hpo` in the folder that holds {module.split('.')[0]}, or install it",
+    )

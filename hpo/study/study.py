@@ -1,0 +1,130 @@
+"""A study: the objects that its config names."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from hpo.config.definition import Definition
+from hpo.core.seeds import derive_seed
+from hpo.core.space import SearchSpace
+from hpo.datasets.base import Dataset
+from hpo.evaluation.evaluator import Evaluator
+from hpo.executors.base import Executor
+from hpo.models.base import Model, WholeObjective
+from hpo.strategies.base import SearchProblem, Strategy
+from hpo.study.identity import _DISTRIBUTIONS, _VERSIONS, MUTABLE, code_digests
+
+
+@dataclass(frozen=True)
+class ChosenOptions:
+    """The options that make up a study, as they are recorded; ``choices`` has those of all groups by group."""
+
+    model: str
+    dataset: str
+    strategy: str
+    resampling: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a study is made of.
+
+    Args:
+        config: the composed config as it is recorded: plain mappings, without values from the environment.
+        dataset_note: why another dataset than the configured one was taken, where that is so.
+    """
+
+    name: str
+    names: ChosenOptions
+    config: Mapping[str, Any]
+    definition: Definition
+    model: Model
+    dataset: Dataset
+    evaluator: Evaluator
+    strategy: Strategy
+    executor: Executor
+    dataset_note: str | None = None
+
+    @property
+    def search(self) -> SearchProblem:
+        """What the strategy is told."""
+        definition = self.definition
+        start = definition.space.select(self.model.tunables)
+        return SearchProblem(
+            space=definition.space,
+            objective=definition.objective,
+            n_trials=definition.limits.n_trials,
+            max_epochs=definition.max_epochs,
+            seed=derive_seed("strategy", definition.seed, self.names.strategy),
+            default_params=start if start and definition.space.contains(start) else None,
+            enqueued=definition.enqueue,
+            row_splits=self.evaluator.row_splits,
+            defined_by_run=self.is_defined_by_run,
+        )
+
+    @property
+    def is_defined_by_run(self) -> bool:
+        """Whether trials ask for their params while they run, so that no space is known before."""
+        return isinstance(self.model, WholeObjective)
+
+    def with_found(self, space: SearchSpace) -> Study:
+        """The study with the space that its trials have asked for, where it had none of its own."""
+        return replace(self, definition=replace(self.definition, space=space)) if self.is_defined_by_run else self
+
+    @property
+    def max_epochs(self) -> int:
+        """The most epochs of one fold: the full budget of a trial."""
+        return self.definition.max_epochs
+
+    @property
+    def n_at_once(self) -> int:
+        """Trials that train at the same time: as many as there are workers, if the strategy proposes so many."""
+        return self.executor.n_workers if self.strategy.tags.parallel else 1
+
+    @property
+    def defaults_outside(self) -> list[str]:
+        """Parameters whose default in the model lies outside the space, so that no trial can begin there."""
+        start = self.definition.space.select(self.model.tunables)
+        return [name for name, value in start.items() if not self.definition.space[name].contains(value)]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that the results depend on; two studies are comparable where their identities agree."""
+        kept = {key: value for key, value in self.config.items() if key not in MUTABLE}
+        return kept | {
+            "data_digest": self.dataset.digest,
+            "folds_digest": self.evaluator.folds_digest,
+            "threads_per_trial": self.executor.threads_per_trial,
+            "code": code_digests(self.config),
+            "keras_backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+            "versions": {name: importlib.metadata.version(name) for name in (*_VERSIONS, *self._backend)},
+            # Absent for all others, whose fingerprints stay what they were.
+            **({"base_digest": self.model.origin.digest} if self.model.origin else {}),
+        }
+
+    @property
+    def _backend(self) -> list[str]:
+        package = self.strategy.tags.backend.partition(".")[0]
+        name = _DISTRIBUTIONS.get(package, package)
+        return [] if name in _VERSIONS else [name]
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal characters that change when :attr:`identity` does."""
+        text = json.dumps(self.identity, sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def default_name(names: ChosenOptions, seed: int) -> str:
+    """A study name from its parts and the time."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"{names.model}-{names.dataset}-{names.strategy}-s{seed}-{now}"

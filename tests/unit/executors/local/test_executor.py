@@ -1,0 +1,297 @@
+"""Worker processes that are lost in every way: the trial is, and nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import toy
+
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.objective import Objective
+from hpo.core.states import Decision, StopReason
+from hpo.core.trial import FoldResult
+from hpo.errors import ConfigError, StudyFailed, hide
+from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.resampling import Holdout
+from hpo.evaluation.tasks import FoldTask, RefitTask
+from hpo.executors.base import Executor
+from hpo.executors.local.executor import LocalExecutor
+from hpo.models.base import Model
+
+MAX_EPOCHS = 4
+
+
+class Control:
+    """Remembers the epochs, and interrupts or prunes after some of them."""
+
+    def __init__(self, interrupt_after: int | None = None, prune_after: int | None = None) -> None:
+        self.epochs: list[Mapping[str, float]] = []
+        self._interrupt_after, self._prune_after = interrupt_after, prune_after
+
+    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+        self.epochs.append(logs)
+        return Decision.PRUNE if len(self.epochs) == self._prune_after else self.poll()
+
+    def poll(self) -> Decision:
+        return Decision.INTERRUPT if len(self.epochs) == self._interrupt_after else Decision.CONTINUE
+
+
+def evaluator(model: Model | None = None) -> Evaluator:
+    return Evaluator(
+        model or toy.CurveModel(), toy.dataset(), Holdout(0.2), Objective.of("val_loss"), EarlyStopping(), seed=0
+    )
+
+
+Start = Callable[..., LocalExecutor]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[LocalExecutor] = []
+
+    def make(model: Model | None = None, **options: Any) -> LocalExecutor:
+        executor = LocalExecutor(**{"threads_per_trial": 1, **options})
+        started.append(executor)
+        executor.prepare()
+        executor.start(evaluator(model), tmp_path)
+        return executor
+
+    yield make
+    for executor in started:
+        executor.stop()
+
+
+def run(executor: Executor, kind: str = "good", control: Control | None = None, **options: Any) -> FoldResult:
+    return executor.run(FoldTask({"x": 0.5, "kind": kind}, 0, MAX_EPOCHS, **options), control or Control())
+
+
+def without_seconds(result: FoldResult) -> dict[str, Any]:
+    return {**result.summary(), "seconds": {}, "history": dict(result.history)}
+
+
+def test_a_worker_gives_what_the_driver_itself_would_have_and_keeps_the_weights(start: Start, tmp_path: Path) -> None:
+    control, inline = Control(), Control()
+    task = FoldTask({"x": 0.5}, 0, MAX_EPOCHS, tmp_path / "trial")
+    executor = start()
+    result, expected = executor.run(task, control), evaluator().run(task, inline)
+    assert without_seconds(result) == without_seconds(expected)
+    assert control.epochs == inline.epochs
+    assert result.weights_path == str(tmp_path / "trial.npz")
+    refitted = executor.run(RefitTask({"x": 0.5}, 2, tmp_path / "winner"), Control())
+    assert refitted.weights_path == str(tmp_path / "winner.npz")
+    assert (refitted.outcome.epochs_run, refitted.score) == (2, None)
+
+
+def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(start: Start) -> None:
+    executor = start()
+    worker = next(iter(executor._workers.all))
+    assert run(executor, control=Control(prune_after=2)).outcome.stop_reason is StopReason.PRUNED
+    assert run(executor, control=Control(interrupt_after=1)).outcome.stop_reason is StopReason.INTERRUPTED
+    assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
+    assert executor._workers.all == {worker}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "said"),
+    [
+        ("exit", StopReason.CRASHED, "exited with code 3"),
+        ("segfault", StopReason.CRASHED, "SIGSEGV"),
+        ("hang", StopReason.TIMEOUT, "trial_timeout_seconds=5"),
+        ("hog", StopReason.OUT_OF_MEMORY, "max_memory_bytes=700,000,000"),
+    ],
+)
+def test_a_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
+    start: Start, kind: str, reason: StopReason, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.executors.local.pool.GRACE_SECONDS", 0.5)
+    executor, control = start(trial_timeout_seconds=5, max_memory_bytes=700_000_000), Control()
+    (lost,) = executor._workers.all
+    result = run(executor, kind, control)
+    assert result.outcome.stop_reason is reason
+    assert result.error is not None
+    assert said in result.error
+    assert result.score is None
+    assert result.outcome.epochs_run == len(control.epochs) == len(result.history["val_loss"]) == 1
+    assert (result.outcome.best_epoch, result.outcome.best_value) == (0, control.epochs[0]["val_loss"])
+    if kind == "segfault":
+        assert result.traceback is not None
+        assert "Segmentation fault" in result.traceback
+        assert "_break_down" in result.traceback
+    assert not lost.is_alive
+    assert lost not in executor._workers.all
+    assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
+
+
+def test_the_time_that_other_folds_have_taken_counts(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.executors.local.pool.GRACE_SECONDS", 0.5)
+    executor = start(trial_timeout_seconds=100)
+    assert run(executor, "hang", spent_seconds=99.5).outcome.stop_reason is StopReason.TIMEOUT
+
+
+def test_a_training_that_only_takes_long_is_stopped_without_losing_the_worker(start: Start) -> None:
+    executor = start(trial_timeout_seconds=0.5)
+    (worker,) = executor._workers.all
+    task = FoldTask({"x": 0.5, "kind": "slow"}, 0, 1000)
+    result = executor.run(task, Control())
+    assert result.outcome.stop_reason is StopReason.TIMEOUT
+    assert result.outcome.epochs_run > 1
+    assert executor._workers.all == {worker}
+
+
+def test_a_batch_that_never_ends_is_interrupted_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.executors.local.pool.GRACE_SECONDS", 0.5)
+    result = run(start(), "hang", Control(interrupt_after=1))
+    assert result.outcome.stop_reason is StopReason.INTERRUPTED
+    assert result.outcome.epochs_run == 1
+    assert result.error is None
+
+
+def test_a_worker_that_has_grown_is_replaced_between_two_trials(start: Start) -> None:
+    executor = start(recycle_growth_bytes=120_000_000)
+    used = []
+    for _ in range(9):
+        run(executor, "leak")
+        (worker,) = executor._workers.all
+        used.append(worker)
+    assert used[0] is used[1]
+    assert used[0] is not used[-1]
+
+
+def test_what_a_model_prints_goes_to_the_log_of_its_worker(
+    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    executor = start()
+    run(executor, "print")
+    run(executor, "exit")  # so that nothing is held back in a buffer
+    assert capfd.readouterr() == ("", "")
+    executor.stop()
+    assert (tmp_path / "worker-0.log").exists()
+
+
+def test_a_full_disk_ends_the_study_and_no_trial(start: Start) -> None:
+    executor = start()
+    with pytest.raises(StudyFailed, match="disk is full"):
+        run(executor, "full")
+
+
+def test_what_must_stay_hidden_is_hidden_in_a_worker_too(start: Start) -> None:
+    hide("correct-horse")
+    result = run(start(), "secret")
+    assert result.error == "ValueError: cannot connect with ***"
+    assert result.traceback is not None
+    assert "correct-horse" not in result.traceback
+
+
+def test_a_task_that_is_running_when_all_ends_is_interrupted_and_no_crash(start: Start) -> None:
+    executor, results = start(workers=2), []
+    threads = [threading.Thread(target=lambda: results.append(run(executor, "hang"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    executor.stop()
+    for thread in threads:
+        thread.join(20)
+    assert [result.outcome.stop_reason for result in results] == [StopReason.INTERRUPTED] * 3
+
+
+def test_a_worker_that_dies_while_it_is_idle_costs_no_trial(start: Start) -> None:
+    executor = start()
+    (worker,) = executor._workers.all
+    os.kill(worker._process.pid or 0, signal.SIGKILL)
+    worker._process.join(10)
+    assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
+
+
+def test_a_model_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
+    class Local(toy.CurveModel):
+        pass
+
+    executor = LocalExecutor(threads_per_trial=1)
+    with pytest.raises(ConfigError, match="executor=inline"):
+        executor.start(evaluator(Local()), tmp_path)
+    executor.stop()
+
+
+def test_a_worker_that_cannot_start_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = LocalExecutor(threads_per_trial=1)
+    monkeypatch.setattr("joblib.dump", lambda value, path: Path(path).write_bytes(b"no evaluator"))
+    with pytest.raises(StudyFailed, match=r"could not start.*worker-0\.log"):
+        executor.start(evaluator(), tmp_path)
+    executor.stop()
+
+
+def test_stopping_twice_leaves_no_process_and_no_data(start: Start, tmp_path: Path) -> None:
+    executor = start(workers=2)
+    processes = [psutil.Process(worker._process.pid) for worker in executor._workers.all]
+    assert len(processes) == 2
+    executor.stop()
+    executor.stop()
+    assert not any(process.is_running() for process in processes)
+    assert not (tmp_path / "evaluator.joblib").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"workers": 0}, "executor.workers"),
+        ({"workers": 1.5}, "executor.workers"),
+        ({"threads_per_trial": 0}, "executor.threads_per_trial"),
+        ({"trial_timeout_seconds": 0}, "executor.trial_timeout_seconds"),
+        ({"trial_timeout_seconds": True}, "executor.trial_timeout_seconds"),
+        ({"max_memory_bytes": "1G"}, "executor.max_memory_bytes"),
+        ({"recycle_growth_bytes": None}, "executor.recycle_growth_bytes"),
+        ({"retries": -1}, "executor.retries"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LocalExecutor(**options)
+    assert caught.value.key == key
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from hpo.executors.base import Executor
+from hpo.executors.local.executor import LocalExecutor
+from hpo.evaluation.tasks import FoldTask
+from hpo.core.states import Decision
+sys.path.insert(0, {tests!r})
+from unit.executors.test_local import Control, evaluator
+
+if __name__ == "__main__":
+    executor = LocalExecutor(threads_per_trial=1)
+    executor.start(evaluator(), Path(sys.argv[1]))
+    print(next(iter(executor._workers.all))._process.pid, flush=True)
+    executor.run(FoldTask({{"x": 0.5, "kind": {kind!r}}}, 0, 10_000), Control())
+"""
+
+
+@pytest.mark.parametrize("kind", ["slow", "hang", "child"])
+def test_a_worker_and_what_it_has_started_do_not_outlive_the_driver(tmp_path: Path, kind: str) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER.format(tests=str(Path(__file__).parents[2]), kind=kind))
+    driver = subprocess.Popen([sys.executable, script, tmp_path], stdout=subprocess.PIPE, text=True, env={**os.environ})
+    assert driver.stdout is not None
+    worker = psutil.Process(int(driver.stdout.readline()))
+    for _ in range(100):
+        children = worker.children()
+        if kind != "child" or children:
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    assert worker.is_running()
+    assert [toy.CHILD in child.cmdline() for child in children] == [True] * (kind == "child")
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    for process in (worker, *children):
+        process.wait(10)  # raises when it is still there

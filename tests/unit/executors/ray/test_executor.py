@@ -1,0 +1,329 @@
+"""Actors of Ray that are lost in every way: the trial is, and nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import toy
+from test_local import MAX_EPOCHS, Control, evaluator, run, without_seconds
+
+from hpo.core.states import StopReason
+from hpo.errors import ConfigError, StudyFailed, hide
+from hpo.evaluation.tasks import FoldTask, RefitTask
+from hpo.executors.ray.actor import Actor
+from hpo.executors.ray.executor import RayExecutor
+from hpo.executors.ray.node import PREFIX
+from hpo.models.base import Model
+
+Start = Callable[..., RayExecutor]
+
+
+@pytest.fixture
+def start(tmp_path: Path, one_ray: None) -> Iterator[Start]:
+    started: list[RayExecutor] = []
+
+    def make(model: Model | None = None, **options: Any) -> RayExecutor:
+        executor = RayExecutor(**options)
+        started.append(executor)
+        executor.prepare()
+        executor.start(evaluator(model), tmp_path)
+        return executor
+
+    yield make
+    for executor in started:
+        executor.stop()
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory, one_ray: None) -> Iterator[RayExecutor]:
+    """One actor for all tests after which it, or another one, is there again: one takes seconds to start."""
+    made = RayExecutor(trial_timeout_seconds=4, max_memory_bytes=700_000_000)
+    made.prepare()
+    made.start(evaluator(), tmp_path_factory.mktemp("driver"))
+    yield made
+    made.stop()
+
+
+def process(executor: RayExecutor) -> psutil.Process:
+    """Of the one actor that is ready."""
+    (actor,) = executor._idle
+    assert actor.site is not None
+    return psutil.Process(actor.site.pid)
+
+
+def workers_of(actor: psutil.Process) -> list[psutil.Process]:
+    """The processes that train for an actor."""
+    return [child for child in actor.children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def place(executor: RayExecutor) -> Path:
+    """What its actors have on this node."""
+    return Path(tempfile.gettempdir()) / f"{PREFIX}{executor._order.name}"
+
+
+def test_an_actor_gives_what_the_driver_itself_would_have_and_the_weights_come_to_the_driver(
+    executor: RayExecutor, tmp_path: Path
+) -> None:
+    control, inline = Control(), Control()
+    task = FoldTask({"x": 0.5}, 0, MAX_EPOCHS, tmp_path / "trial")
+    result, expected = executor.run(task, control), evaluator().run(task, inline)
+    assert without_seconds(result) == without_seconds(expected)
+    assert control.epochs == inline.epochs
+    assert result.weights_path == str(tmp_path / "trial.npz")
+    assert toy.CurveModel().restore({}, toy.dataset().spec, tmp_path / "trial.npz").native is None
+    refitted = executor.run(RefitTask({"x": 0.5}, 2, tmp_path / "winner"), Control())
+    assert refitted.weights_path == str(tmp_path / "winner.npz")
+    assert (refitted.outcome.epochs_run, refitted.score) == (2, None)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["trial.npz", "winner.npz"]
+
+
+def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(executor: RayExecutor) -> None:
+    (worker,) = workers_of(process(executor))
+    assert run(executor, control=Control(prune_after=2)).outcome.stop_reason is StopReason.PRUNED
+    assert run(executor, control=Control(interrupt_after=1)).outcome.stop_reason is StopReason.INTERRUPTED
+    assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
+    assert workers_of(process(executor)) == [worker]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "said"),
+    [
+        ("segfault", StopReason.CRASHED, "SIGSEGV"),
+        ("hang", StopReason.TIMEOUT, "trial_timeout_seconds=4"),
+        ("hog", StopReason.OUT_OF_MEMORY, "max_memory_bytes=700,000,000"),
+    ],
+)
+def test_a_worker_that_is_lost_on_its_node_is_replaced_there_and_its_trial_keeps_its_epochs(
+    executor: RayExecutor, kind: str, reason: StopReason, said: str
+) -> None:
+    control = Control()
+    actor = process(executor)
+    result = run(executor, kind, control)
+    assert result.outcome.stop_reason is reason
+    assert result.error is not None
+    assert said in result.error
+    assert result.score is None
+    assert result.outcome.epochs_run == len(control.epochs) == len(result.history["val_loss"]) == 1
+    if kind == "segfault":
+        assert result.traceback is not None
+        assert "_break_down" in result.traceback
+    assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
+    assert process(executor) == actor
+
+
+def test_an_actor_that_is_killed_loses_its_trial_and_is_replaced(executor: RayExecutor) -> None:
+    actor = process(executor)
+    (worker,) = workers_of(actor)
+
+    class Kills(Control):
+        def on_epoch(self, epoch: int, logs: Any) -> Any:
+            if epoch == 1:
+                os.kill(actor.pid, signal.SIGKILL)
+            return super().on_epoch(epoch, logs)
+
+    result = run(executor, "slow", Kills())
+    assert result.outcome.stop_reason is StopReason.CRASHED
+    assert result.error is not None
+    assert "the actor of the worker on node" in result.error
+    assert result.outcome.epochs_run >= 2
+    assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
+    worker.wait(10)  # raises when it is still there
+
+
+def test_an_actor_that_dies_while_it_is_idle_costs_no_trial(executor: RayExecutor) -> None:
+    process(executor).kill()
+    time.sleep(2)
+    assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
+
+
+def test_an_actor_that_is_lost_before_a_trial_has_begun_on_it_costs_no_attempt(
+    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, killed = Actor.carry_out, list[int]()
+
+    def carry_out(self: Actor, *args: Any) -> Any:
+        assert self.site is not None
+        if not killed:
+            killed.append(self.site.pid)
+            os.kill(self.site.pid, signal.SIGKILL)
+        return real(self, *args)
+
+    monkeypatch.setattr(Actor, "carry_out", carry_out)
+    control = Control()
+    assert run(executor, control=control).outcome.stop_reason is StopReason.MAX_EPOCHS
+    assert len(control.epochs) == MAX_EPOCHS
+    assert killed
+
+
+class Unknown:
+    """Cannot be read where it is sent to."""
+
+    def __reduce__(self) -> Any:
+        return os.listdir, ("/no/such/folder",)
+
+
+def test_a_trial_that_a_node_cannot_read_ends_the_study_and_is_not_tried_for_ever(executor: RayExecutor) -> None:
+    task: Any = FoldTask({"x": Unknown()}, 0, MAX_EPOCHS)  # type: ignore[dict-item]
+    with pytest.raises(StudyFailed, match=r"a node cannot take a trial: .*no/such/folder"):
+        executor.run(task, Control())
+
+
+@pytest.mark.usefixtures("executor")  # which has one of the two cores
+def test_trials_begin_with_the_actors_that_fit(start: Start) -> None:
+    several = start(workers=3)
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda: results.append(run(several, "slow"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [result.outcome.stop_reason for result in results] == [StopReason.MAX_EPOCHS] * 4
+    assert (len(several._pending), len(several._idle)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"gpus_per_trial": 1}, {"threads_per_trial": 64}, {"resources": {"unobtainium": 1}}]
+)
+def test_what_no_node_has_is_said_and_not_waited_for(start: Start, options: dict[str, Any]) -> None:
+    with pytest.raises(StudyFailed, match=r"has what a trial asks for \(CPU .*\): it has .*CPU 2.* in [1-9] s$"):
+        start(start_timeout_seconds=1, **options)
+
+
+def test_a_full_disk_ends_the_study_and_no_trial(executor: RayExecutor) -> None:
+    with pytest.raises(StudyFailed, match=r"on node .*disk is full"):
+        run(executor, "full")
+
+
+def test_what_must_stay_hidden_is_hidden_on_a_node_too(start: Start) -> None:
+    hide("correct-horse")  # before it starts
+    result = run(start(), "secret")
+    assert result.error == "ValueError: cannot connect with ***"
+    assert result.traceback is not None
+    assert "correct-horse" not in result.traceback
+
+
+def test_what_a_model_prints_does_not_come_to_the_driver(
+    executor: RayExecutor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(executor, "print")
+    run(executor, "exit")  # so that nothing is held back in a buffer
+    time.sleep(1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tasks_that_are_running_when_all_ends_are_interrupted_and_nothing_is_left(start: Start) -> None:
+    executor, results = start(workers=2), []
+    actor = process(executor)
+    threads = [threading.Thread(target=lambda: results.append(run(executor, "hang"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    workers = workers_of(actor)
+    assert workers
+    assert place(executor).is_dir()
+    executor.stop()
+    executor.stop()
+    for thread in threads:
+        thread.join(20)
+    assert [result.outcome.stop_reason for result in results] == [StopReason.INTERRUPTED] * 3
+    for each in (actor, *workers):
+        each.wait(10)  # raises when it is still there
+    assert not place(executor).exists()
+
+
+def test_a_driver_that_fails_while_a_trial_runs_gives_the_actor_up(executor: RayExecutor) -> None:
+    class Fails(Control):
+        def on_epoch(self, epoch: int, logs: Any) -> Any:
+            raise StudyFailed("the disk of the driver is full")
+
+    with pytest.raises(StudyFailed, match="of the driver"):
+        run(executor, "slow", Fails())
+    assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
+
+
+def test_a_node_with_other_versions_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.executors.ray.executor.versions", lambda: {"numpy": "1.0"})
+    with pytest.raises(StudyFailed, match=r"on node .*other versions than the driver's: numpy .*, not 1\.0"):
+        start()
+
+
+def test_a_model_that_cannot_be_sent_is_refused(start: Start) -> None:
+    class Local(toy.CurveModel):
+        pass
+
+    with pytest.raises(ConfigError, match="executor=inline"):
+        start(Local())
+
+
+DRIVER = """
+import sys, tempfile
+from pathlib import Path
+from hpo.executors.ray.executor import RayExecutor
+from hpo.evaluation.tasks import FoldTask
+sys.path.insert(0, {tests!r})
+from unit.executors.test_local import Control, evaluator
+
+if __name__ == "__main__":
+    executor = RayExecutor(address=sys.argv[1])
+    executor.prepare()
+    executor.start(evaluator(), Path(tempfile.mkdtemp()))
+    print(next(iter(executor._all)).site.pid, flush=True)
+    executor.run(FoldTask({{"x": 0.5, "kind": {kind!r}}}, 0, 10_000), Control())
+"""
+
+
+@pytest.mark.parametrize("kind", ["slow", pytest.param("hang", marks=pytest.mark.slow)])
+def test_an_actor_and_its_worker_do_not_outlive_a_driver_that_is_killed(
+    kind: str, tmp_path: Path, one_ray: None
+) -> None:
+    import ray
+
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER.format(tests=str(Path(__file__).parents[2]), kind=kind))
+    address = ray.get_runtime_context().gcs_address
+    driver = subprocess.Popen([sys.executable, script, address], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    actor = psutil.Process(int(driver.stdout.readline()))
+    time.sleep(1)
+    (worker,) = workers_of(actor)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    for each in (actor, worker):
+        each.wait(20)  # raises when it is still there
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"workers": 0}, "executor.workers"),
+        ({"threads_per_trial": None}, "executor.threads_per_trial"),
+        ({"threads_per_trial": 0.5}, "executor.threads_per_trial"),
+        ({"gpus_per_trial": -1}, "executor.gpus_per_trial"),
+        ({"gpus_per_trial": 1.5}, "executor.gpus_per_trial"),
+        ({"gpus_per_trial": "all"}, "executor.gpus_per_trial"),
+        ({"resources": ["a100"]}, "executor.resources"),
+        ({"resources": {"a100": 0}}, "executor.resources.a100"),
+        ({"resources": {"CPU": 2}}, "executor.resources.CPU"),
+        ({"runtime_env": "."}, "executor.runtime_env"),
+        ({"address": 6379}, "executor.address"),
+        ({"address": "http://127.0.0.1:8265"}, "executor.address"),
+        ({"trial_timeout_seconds": 0}, "executor.trial_timeout_seconds"),
+        ({"max_memory_bytes": "1G"}, "executor.max_memory_bytes"),
+        ({"retries": -1}, "executor.retries"),
+        ({"start_timeout_seconds": 0}, "executor.start_timeout_seconds"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RayExecutor(**options)
+    assert caught.value.key == key

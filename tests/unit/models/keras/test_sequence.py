@@ -1,0 +1,90 @@
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.states import Decision
+from hpo.datasets.base import DataSpec
+from hpo.errors import ConfigError
+from hpo.models.base import FitLog, FitPlan, FoldData
+from hpo.models.keras import sequence
+from hpo.models.keras.model import KerasModel
+
+# Whatever is watched, the last epoch's weights are kept.
+KEEPS_LAST = EarlyStopping(patience=None, restore_best_weights=False)
+
+WINDOW = 6
+SPEC = DataSpec((WINDOW, 1), 0)
+
+
+class Control:
+    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+        return Decision.CONTINUE
+
+    def poll(self) -> Decision:
+        return Decision.CONTINUE
+
+
+def windows(n: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """A sine around ``level``, a thousand high, and what follows each window."""
+    series = level + 1000 * np.sin(np.arange(n + WINDOW) / 3)
+    x = np.lib.stride_tricks.sliding_window_view(series[:-1], WINDOW)[:, :, None].astype("float32")
+    return x, series[WINDOW:]
+
+
+def fit(fold: FoldData, epochs: int = 3, spec: DataSpec = SPEC, **params: Any) -> Any:
+    model = KerasModel(sequence.sequence_regressor, batch_size=16, **{"units": 8, **params})
+    return model.fit({}, spec, fold, FitPlan(epochs, 5, KEEPS_LAST), FitLog(epochs), Control())
+
+
+@pytest.mark.parametrize("kind", sequence.KINDS)
+@pytest.mark.parametrize("residual", [False, True])
+def test_it_learns_in_the_unit_of_the_target(kind: str, residual: bool) -> None:
+    x, y = windows(200, level=5000)
+    fitted = fit(FoldData(x, y, None, None), 15, kind=kind, residual=residual, learning_rate=1e-2)
+    mae = fitted.evaluate(x, y)["mae"]
+    assert mae < 0.5 * np.abs(x[:, -1, 0] - y).mean() < 0.5 * np.abs(y - y.mean()).mean()
+
+
+def test_a_residual_model_follows_a_level_that_it_has_not_seen() -> None:
+    x, y = windows(200, level=0)
+    fitted = fit(FoldData(x, y, None, None), residual=True, learning_rate=1e-4)
+    far, answer = windows(50, level=1e5)
+    # The network says hardly anything yet: it is the last value that carries the level.
+    assert np.abs(fitted.predict(far)[:, 0] - answer).max() < 1e4
+
+
+def test_scored_rows_have_no_part_in_the_normalisation() -> None:
+    x, y = windows(80)
+    probes = windows(20, level=100)[0]
+    watched, far = windows(30), windows(30, level=1e4)
+    first, second = (fit(FoldData(x, y, *seen)).predict(probes) for seen in (watched, far))
+    assert np.array_equal(first, second)
+    third = fit(FoldData(x + 1, y, *watched)).predict(probes)
+    assert not np.array_equal(first, third)
+
+
+@pytest.mark.parametrize("kind", sequence.KINDS)
+def test_several_layers_features_and_every_control_of_over_fitting(kind: str) -> None:
+    x, y = windows(40)
+    two = np.concatenate([x, x**2], axis=2)
+    options = {"n_layers": 2, "dropout": 0.2, "l1": 1e-4, "l2": 1e-4, "loss": "huber", "optimizer": "adamw"}
+    fitted = fit(FoldData(two, y, None, None), 1, DataSpec((WINDOW, 2), 0), kind=kind, weight_decay=1e-3, **options)
+    assert fitted.native.losses
+    assert np.isfinite(fitted.predict(two)).all()
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "said"),
+    [
+        (SPEC, {"kind": "transformer"}, "model.kind"),
+        (SPEC, {"loss": "mape"}, "model.loss"),
+        (DataSpec((WINDOW,), 0), {}, "windows"),
+        (DataSpec((WINDOW, 1), 2), {}, "real targets"),
+    ],
+)
+def test_what_it_cannot_take_is_refused(spec: DataSpec, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        sequence.sequence_regressor(spec, **options)
