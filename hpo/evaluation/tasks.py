@@ -60,7 +60,7 @@ Task = FoldTask | RefitTask
 class TestScore:
     """The winner on the test split: metric → value, under the names of training without ``val_``."""
 
-    __test__ = False  # not a test class, whatever pytest makes of the name
+    __test__ = False  # not a test class, despite its name
 
     metrics: Mapping[str, float]
     n_samples: int
@@ -75,6 +75,8 @@ class TestPredictions:
         class_names: of labels 0, 1, …; empty for real targets.
         feature_maps: for some training images, of a network with a convolution.
     """
+
+    __test__ = False  # not a test class, despite its name
 
     targets: Array
     predicted: Array

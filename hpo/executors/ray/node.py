@@ -144,8 +144,8 @@ class Trainer:
     async def hear(self, seconds: float) -> list[tuple[Any, ...]]:
         """What there is to tell the driver, as soon as there is something; nothing after some time.
 
-        Messages are those of :func:`hpo.executors.local.worker.main` with the number of their task in front, and in place
-        of a result ``("ended", result, weights)``.
+        Messages are those of :mod:`hpo.executors.local.worker`, after the number of the task; in place of a result:
+        ``("ended", result, weights)``.
         """
         if not self._messages:
             self._has_messages.clear()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_comparison import IDENTITY, record, study, trial
 
 from hpo.compare.studies import (
     ComparedStudy,
@@ -24,6 +23,7 @@ from hpo.compare.studies import (
 from hpo.core.objective import Objective
 from hpo.errors import ConfigError
 from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows, write_table
+from unit.compare.toy_comparison import IDENTITY, record, study, trial
 
 
 def four() -> list[ComparedStudy]:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from scipy import stats
-from toy_comparison import grouped
 
 from hpo.compare.comparison import Comparison, Settings
 from hpo.compare.tasks import Task, Tasks, diagram, notes, ranks_table
 from hpo.errors import ConfigError
+from unit.compare.toy_comparison import grouped
 
 
 def ranked(*scores: dict[str, float], alpha: float = 0.05) -> Tasks:

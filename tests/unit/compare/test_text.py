@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 from scipy import stats
-from toy_comparison import grouped, study
 
 from hpo.compare.comparison import Comparison, Look, Settings
 from hpo.compare.studies import LeftOut, group
@@ -26,6 +25,7 @@ from hpo.compare.text import (
     signed,
 )
 from hpo.errors import ConfigError
+from unit.compare.toy_comparison import grouped, study
 
 BEST = (0.90, 0.92, 0.91, 0.93, 0.92)
 WORST = (0.80, 0.81, 0.82, 0.80, 0.83)

@@ -265,7 +265,7 @@ from hpo.executors.local.executor import LocalExecutor
 from hpo.evaluation.tasks import FoldTask
 from hpo.core.states import Decision
 sys.path.insert(0, {tests!r})
-from unit.executors.test_local import Control, evaluator
+from unit.executors.local.test_executor import Control, evaluator
 
 if __name__ == "__main__":
     executor = LocalExecutor(threads_per_trial=1)

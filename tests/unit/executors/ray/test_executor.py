@@ -14,7 +14,6 @@ from typing import Any
 import psutil
 import pytest
 import toy
-from test_local import MAX_EPOCHS, Control, evaluator, run, without_seconds
 
 from hpo.core.states import StopReason
 from hpo.errors import ConfigError, StudyFailed, hide
@@ -23,6 +22,7 @@ from hpo.executors.ray.actor import Actor
 from hpo.executors.ray.executor import RayExecutor
 from hpo.executors.ray.node import PREFIX
 from hpo.models.base import Model
+from unit.executors.local.test_executor import MAX_EPOCHS, Control, evaluator, run, without_seconds
 
 Start = Callable[..., RayExecutor]
 
@@ -270,7 +270,7 @@ from pathlib import Path
 from hpo.executors.ray.executor import RayExecutor
 from hpo.evaluation.tasks import FoldTask
 sys.path.insert(0, {tests!r})
-from unit.executors.test_local import Control, evaluator
+from unit.executors.local.test_executor import Control, evaluator
 
 if __name__ == "__main__":
     executor = RayExecutor(address=sys.argv[1])
