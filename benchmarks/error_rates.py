@@ -57,7 +57,7 @@ from hpo.core.space import SearchSpace
 from hpo.strategies.optuna import OptunaStrategy
 from hpo.strategies.sklearn import PARAMS, RandomStrategy, SpaceDistribution
 from hpo.study.study import Study
-from hpo.tracking import StudyRecord
+from hpo.tracking.reader import StudyRecord
 
 Array = NDArray[np.float64]
 ALPHA = 0.05

@@ -563,10 +563,10 @@ def table(rows: dict[tuple[str, str], list[Audit]]) -> str:
 
 def prepared_store() -> Path:
     """An empty, migrated MLflow database."""
-    from hpo import tracking
+    from hpo.tracking.store import open_store
 
     folder = Path(tempfile.mkdtemp(prefix="faults-store-"))
-    tracking.open_store(f"sqlite:///{folder}/mlflow.db", "prepared", folder)
+    open_store(f"sqlite:///{folder}/mlflow.db", "prepared", folder)
     return folder / "mlflow.db"
 
 

@@ -19,11 +19,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hpo import tracking
 from hpo.cli.main import main as hpo
 from hpo.compare.command import compare
 from hpo.compare.load import load
 from hpo.compare.settings import ComparisonSpec
+from hpo.tracking.reader import list_studies, load_trials
+from hpo.tracking.store import open_store
 
 N_SEEDS, N_TRIALS = 10, 500
 STRATEGIES = ("random", "optuna_random")
@@ -55,14 +56,14 @@ def main() -> None:
         os.chdir(folder)
         record(options.trials)
         began = time.perf_counter()
-        client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-        studies = tracking.list_studies(client, experiment)
+        client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+        studies = list_studies(client, experiment)
         with tempfile.TemporaryDirectory() as cache:
             loaded, _ = load(client, studies, Path(cache))
             n_trials = sum(len(study.trials) for study in loaded)
         from_tables = time.perf_counter() - began
         began = time.perf_counter()
-        n_runs = sum(len(tracking.load_trials(client, study)) for study in studies)
+        n_runs = sum(len(load_trials(client, study)) for study in studies)
         from_runs = time.perf_counter() - began
         began = time.perf_counter()
         with Path(os.devnull).open("w") as nowhere:

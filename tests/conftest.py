@@ -97,10 +97,10 @@ def keras_home_with_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pat
 @pytest.fixture(scope="session")
 def prepared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty SQLite store: making one takes seconds, copying it none."""
-    from hpo import tracking
+    from hpo.tracking.store import open_store
 
     folder = tmp_path_factory.mktemp("store")
-    client, _ = tracking.open_store(f"sqlite:///{folder}/mlflow.db", "prepared", folder)
+    client, _ = open_store(f"sqlite:///{folder}/mlflow.db", "prepared", folder)
     assert client.search_experiments()
     return folder / "mlflow.db"
 

@@ -10,7 +10,6 @@ import mlflow
 import toy
 from mlflow.entities import Run
 
-from hpo import tracking
 from hpo.config.definition import Definition
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.limits import Limits
@@ -27,7 +26,10 @@ from hpo.run.result import Result
 from hpo.run.runner import Runner
 from hpo.strategies.base import Evaluate, SearchProblem, Strategy, StrategyTags
 from hpo.study.study import ChosenOptions, Study
-from hpo.tracking import RecordedStudy
+from hpo.tracking.reader import find_study
+from hpo.tracking.resume import RecordedStudy, load_from_mlflow
+from hpo.tracking.store import open_store
+from hpo.tracking.writer import Tracker
 
 SPACE = SearchSpace.from_config(
     {
@@ -117,7 +119,7 @@ class Place:
     """One study in one store, run in several sessions."""
 
     def __init__(self) -> None:
-        self.store = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+        self.store = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
         self.client: mlflow.MlflowClient = self.store[0]
         self.is_reachable = True
 
@@ -136,7 +138,7 @@ class Place:
         max_epochs: int = 3,
         limits: Limits | None = None,
     ) -> Result:
-        tracker = tracking.Tracker(FOLDER, "toy", self.connect, lambda text: None)
+        tracker = Tracker(FOLDER, "toy", self.connect, lambda text: None)
         try:
             built = study(strategy, limits or Limits(n_trials), max_epochs, resampling)
             return Runner(built, tracker, view or Silent(), ["seed=0"], recorded).run()
@@ -144,9 +146,9 @@ class Place:
             tracker.close()
 
     def recorded(self, n_folds: int = 1) -> RecordedStudy:
-        found = tracking.find_study(self.client, self.store[1], "toy-study")
+        found = find_study(self.client, self.store[1], "toy-study")
         assert found is not None
-        return tracking.load_from_mlflow(self.client, found, ("loss", "val_loss"), n_folds)
+        return load_from_mlflow(self.client, found, ("loss", "val_loss"), n_folds)
 
     @property
     def runs(self) -> list[Run]:

@@ -24,6 +24,7 @@ from hpo import config as configs
 from hpo.cli.project import new as projects
 from hpo.core.params import ParamValue
 from hpo.errors import ConfigError, InputError, TrackingError, redact
+from hpo.tracking.schema import Tag
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -70,41 +71,42 @@ def tracking_config(parsed: argparse.Namespace) -> dict[str, Any]:
 
 def open_existing(where: dict[str, Any]) -> tuple[Any, str]:
     """A store that is there already: reading makes none."""
-    from hpo import tracking
+    from hpo.tracking.store import open_store, store_exists
 
-    if not tracking.store_exists(where["uri"]):
+    if not store_exists(where["uri"]):
         raise TrackingError(
             "tracking.uri",
             where["uri"],
             "a store that holds studies; there is no such file yet",
             "run a study first (python -m hpo), or change to the folder that it ran in",
         )
-    return tracking.open_store(where["uri"], where["experiment"], Path(where["output_path"]), create=False)
+    return open_store(where["uri"], where["experiment"], Path(where["output_path"]), create=False)
 
 
 def list_studies(arguments: list[str]) -> int:
     where = tracking_config(parse("list", "The studies of a store, newest first.", arguments))
     client, experiment_id = open_existing(where)
-    from hpo import tracking
     from hpo.cli import terminal
     from hpo.run import session
+    from hpo.tracking.outbox import undelivered
+    from hpo.tracking.reader import list_studies
 
     output_path = Path(where["output_path"])
-    studies = tracking.list_studies(client, experiment_id)
+    studies = list_studies(client, experiment_id)
     held = {s.name for s in studies if s.state == "running" and session.is_running(output_path / "studies" / s.name)}
-    terminal.print_studies(console(), studies, held, [folder.name for folder in tracking.undelivered(output_path)])
+    terminal.print_studies(console(), studies, held, [folder.name for folder in undelivered(output_path)])
     return OK
 
 
 def sync(arguments: list[str]) -> int:
     """Deliver what waits in outboxes."""
     parsed = parse("sync", "Deliver the records that MLflow could not take when they were written.", arguments)
-    from hpo import tracking
     from hpo.run import session
+    from hpo.tracking.outbox import undelivered
 
     # Nothing begins here, so that there is nothing to allow.
     where = replace(session.StoreLocation.of(tracking_config(parsed)), offline="allow")
-    code, folders = OK, tracking.undelivered(where.output_path)
+    code, folders = OK, undelivered(where.output_path)
     if not folders:
         print("nothing waits: MLflow has every record")
     for folder in folders:
@@ -139,11 +141,11 @@ def trials(arguments: list[str]) -> int:
 
 
 def _found(client: Any, experiment_id: str, name: str) -> Any:
-    from hpo import tracking
+    from hpo.tracking.reader import find_study, list_studies
 
-    study = tracking.find_study(client, experiment_id, name)
+    study = find_study(client, experiment_id, name)
     if study is None:
-        known = [s.name for s in tracking.list_studies(client, experiment_id)]
+        known = [s.name for s in list_studies(client, experiment_id)]
         expected = f"a study of this store: {', '.join(known[:5]) or 'there is none yet'}"
         raise ConfigError("study", name, expected, "python -m hpo list")
     return study
@@ -197,17 +199,17 @@ def best(arguments: list[str]) -> int:
     )
     where = tracking_config(parsed)
     client, experiment_id = open_existing(where)
-    from hpo import tracking
     from hpo.cli import terminal
+    from hpo.tracking.reader import load_trials
 
     study = _found(client, experiment_id, parsed.study)
-    number = study.tags.get("hpo.best_trial")
+    number = study.tags.get(Tag.BEST_TRIAL)
     if number is None:
         raise ConfigError(
             "study", parsed.study, f"a study with a completed trial; this one is {study.state}", "python -m hpo list"
         )
-    trial = next(t for t in tracking.load_trials(client, study) if t.number == int(number))
-    command = best_command(json.loads(study.tags["hpo.overrides"]), json.loads(study.tags["hpo.best_params"]))
+    trial = next(t for t in load_trials(client, study) if t.number == int(number))
+    command = best_command(json.loads(study.tags[Tag.OVERRIDES]), json.loads(study.tags[Tag.BEST_PARAMS]))
     terminal.print_best(console(), study, trial, command)
     return OK
 
@@ -247,7 +249,7 @@ def ui(arguments: list[str]) -> int:
     where = tracking_config(parsed)
     uri = where["uri"]
     _, experiment_id = open_existing(where)
-    from hpo import tracking
+    from hpo.tracking.store import absolute
 
     # The workflow type opens MLflow on its views for training rather than on those for language models.
     page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
@@ -260,7 +262,7 @@ def ui(arguments: list[str]) -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(parsed.port)]
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # By the environment, since other users of the machine can read a process's arguments.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking.absolute(uri)}
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": absolute(uri)}
     # MLflow's runner of jobs serves its features for language models, and doubles what the UI takes of memory.
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     print("starting the MLflow UI …", flush=True)

@@ -29,6 +29,7 @@ from hpo import config as configs
 from hpo.cli import commands
 from hpo.cli.commands import BAD_INPUT, FAILED, INTERRUPTED, OK, console
 from hpo.errors import ConfigError, HpoError, InputError, StudyFailed, redact
+from hpo.tracking.schema import Tag
 
 FORCE = "--force-resume"
 _WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p")
@@ -266,7 +267,7 @@ def _build(conf: DictConfig, known: Mapping[str, str] | None = None) -> tuple[An
         known: the tags of a study that goes on: its threads a trial hold, whatever the number of workers is now.
     """
     configs.check_shadowing()
-    threads = None if configs.is_given("executor.threads_per_trial") else (known or {}).get("hpo.threads_per_trial")
+    threads = None if configs.is_given("executor.threads_per_trial") else (known or {}).get(Tag.THREADS_PER_TRIAL)
 
     from hpo.datasets.base import DatasetUnavailable
     from hpo.study import build as studies
@@ -395,12 +396,13 @@ def _compare(arguments: list[str]) -> int:
         return OK
     planned = [plan_levels(part) for part in wanted.apart]  # before any of them trains
 
-    from hpo import tracking
     from hpo.compare import command
+    from hpo.tracking.reader import list_studies
+    from hpo.tracking.store import open_store
 
     store = (where["uri"], where["experiment"], Path(where["output_path"]))
-    client, experiment_id = tracking.open_store(*store)
-    records = tracking.list_studies(client, experiment_id)
+    client, experiment_id = open_store(*store)
+    records = list_studies(client, experiment_id)
     finished = [command.finished(part, client, records, plan) for part, plan in zip(wanted.apart, planned, strict=True)]
     made = []
     for part, done in zip(wanted.apart, finished, strict=True):

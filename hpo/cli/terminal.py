@@ -23,7 +23,10 @@ from hpo.errors import redact
 from hpo.run.result import Result, StopCause
 from hpo.strategies.base import Rung, StrategyTags
 from hpo.study.study import Study
-from hpo.tracking import StudyRecord, Tracker, TrialRecord, absolute
+from hpo.tracking.reader import StudyRecord, TrialRecord
+from hpo.tracking.schema import Tag
+from hpo.tracking.store import absolute
+from hpo.tracking.writer import Tracker
 
 N_TOP = 5
 _ENDINGS = {
@@ -378,7 +381,7 @@ def print_studies(
         table.add_column(heading, justify="right")
     for study in studies:
         best = study.metrics.get("best_objective")
-        metric = study.tags.get("hpo.objective", "").rpartition(" ")[2].removeprefix("val_")
+        metric = study.tags.get(Tag.OBJECTIVE, "").rpartition(" ")[2].removeprefix("val_")
         test = study.metrics.get(f"test_{metric}")
         table.add_row(
             study.name,
@@ -396,13 +399,13 @@ def print_studies(
 
 def _is_left_running(study: StudyRecord) -> bool:
     """Whether its driver, on this machine, did not live to say that it ended."""
-    driver = json.loads(study.tags.get("hpo.driver", "{}"))
+    driver = json.loads(study.tags.get(Tag.DRIVER, "{}"))
     return study.state == "running" and driver.get("host") == socket.gethostname()
 
 
 def print_best(console: Console, study: StudyRecord, trial: TrialRecord, command: str) -> None:
     """The best trial of a study and the command that trains it again."""
-    metric = study.tags.get("hpo.objective", "objective").rpartition(" ")[2]
+    metric = study.tags.get(Tag.OBJECTIVE, "objective").rpartition(" ")[2]
     console.print(f"[bold]{study.name}[/]: trial {trial.number}, {metric} {trial.value:.5f}", highlight=False)
     tests = {name: value for name, value in study.metrics.items() if name.startswith("test_")}
     if tests:
@@ -415,5 +418,5 @@ def print_best(console: Console, study: StudyRecord, trial: TrialRecord, command
     )
     # Never wrapped, so that it can be copied whole.
     print(command)
-    if uri := study.tags.get("hpo.best_model_uri"):
+    if uri := study.tags.get(Tag.BEST_MODEL_URI):
         console.print(f'\nthe model: mlflow.pyfunc.load_model("{uri}")', highlight=False, soft_wrap=True)

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.markup import escape
 
 import hpo
-from hpo import tracking
 from hpo.compare import pages, studies, text
 from hpo.compare.comparison import Comparison, Look, Settings
 from hpo.compare.load import load
@@ -23,7 +22,10 @@ from hpo.compare.settings import ComparisonSpec, word
 from hpo.compare.tasks import Task, Tasks, notes, ranks_table
 from hpo.compare.tidy import write_tables
 from hpo.errors import ConfigError, HpoError, redact
-from hpo.tracking import StudyRecord
+from hpo.tracking.comparisons import KEY, LOOK, log_comparison, looks_at
+from hpo.tracking.reader import StudyRecord, list_studies, load_text
+from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.store import STORE_ERRORS
 
 RunStudy = Callable[[list[str]], int]
 """Runs the study of a command line; returns its exit code."""
@@ -71,7 +73,7 @@ def compare(
     Raises:
         ConfigError: saying what is missing.
     """
-    records = tracking.list_studies(client, experiment_id)
+    records = list_studies(client, experiment_id)
     named = {wanted.study(level, seed) for level in wanted.levels for seed in wanted.seeds}
     chosen = [record for record in records if not named or record.name in named]
     if not chosen:
@@ -84,7 +86,7 @@ def compare(
         title = wanted.title if wanted.levels else f"{wanted.by}-{key[:6]}"
         folder = output_path / "comparisons" / title / folder_name(group.studies)
         folder.mkdir(parents=True, exist_ok=True)
-        looks = Looks(output_path / "comparisons" / "looks.json", key, tracking.looks_at(client, experiment_id, key))
+        looks = Looks(output_path / "comparisons" / "looks.json", key, looks_at(client, experiment_id, key))
         missing = sorted(named - {study.name for study in found})
         comparison = Comparison(
             group,
@@ -113,7 +115,7 @@ def compare(
         if is_logged and not missing:
             try:
                 _log(comparison, client, experiment_id, title, key, look, [page, report, *files])
-            except tracking.STORE_ERRORS as error:
+            except STORE_ERRORS as error:
                 said = f"MLflow did not take the comparison; the files are there: {redact(str(error))}"
                 console.print(f"[bold yellow]warning:[/] {escape(said)}", highlight=False)
         return comparison
@@ -238,18 +240,18 @@ def _log(
     files: Sequence[Path],
 ) -> None:
     tags = {
-        tracking.KEY: key,
-        "hpo.by": comparison.by,
-        "hpo.levels": json.dumps(list(comparison.group.studies)),
-        tracking.LOOK: json.dumps(look),
-        "hpo.verdict": comparison.verdict,
+        KEY: key,
+        Tag.BY: comparison.by,
+        Tag.LEVELS: json.dumps(list(comparison.group.studies)),
+        LOOK: json.dumps(look),
+        Tag.VERDICT: comparison.verdict,
         "mlflow.note.content": text.markdown(comparison),
         **{f"hpo.study.{study.name}": study.record.run_id for study in comparison.group.all},
     }
     metrics = {f"test_{comparison.metric}_{word(level.name)}": level.mean for level in comparison.levels}
     for difference in comparison.differences:
         metrics[f"difference_{word(difference.first)}_{word(difference.second)}"] = difference.mean
-    tracking.log_comparison(client, experiment_id, name, tags, metrics, files)
+    log_comparison(client, experiment_id, name, tags, metrics, files)
 
 
 def finished(
@@ -264,7 +266,7 @@ def finished(
     found: set[str] = set()
     for record in records:
         if record.name in level_of and record.name not in found and studies.unfinished(record) is None:
-            identity = studies.flat(json.loads(tracking.load_text(client, record, "fingerprint.json")))
+            identity = studies.flat(json.loads(load_text(client, record, Artifact.IDENTITY)))
             studies.check_finished(record, identity, planned[level_of[record.name]])
             found.add(record.name)
     return found

@@ -25,6 +25,7 @@ from hpo.compare.studies import ComparedStudy, Group
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.objective import Objective
 from hpo.errors import ConfigError
+from hpo.tracking.schema import Tag
 
 ALPHA = 0.05
 ROUNDING = 1e-12  # of sums of errors
@@ -263,7 +264,7 @@ class Comparison:
     @property
     def axes(self) -> tuple[str, ...]:
         """On which budgets are compared: seconds only where all studies ran on the same kind of machine."""
-        machines = {study.record.tags.get("hpo.hardware") for study in self.group.all}
+        machines = {study.record.tags.get(Tag.HARDWARE) for study in self.group.all}
         ended = [study.trials.loc[study.trials["ended_order"].notna(), "ended_seconds"] for study in self.group.all]
         is_known = None not in machines and all(table.notna().all() for table in ended)
         return AXES if is_known and len(machines) == 1 else AXES[:-1]

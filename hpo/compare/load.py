@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpo import tracking
 from hpo.compare.studies import TABLES, ComparedStudy, LeftOut, from_record, from_tables, unfinished
-from hpo.tracking import StudyRecord
+from hpo.tracking.reader import StudyRecord, download
+from hpo.tracking.resume import load_from_mlflow
+from hpo.tracking.schema import Artifact, Tag
 
 
 def load(client: Any, records: Sequence[StudyRecord], folder: Path) -> tuple[list[ComparedStudy], list[LeftOut]]:
@@ -36,14 +37,14 @@ def read(client: Any, record: StudyRecord, folder: Path) -> ComparedStudy | None
     """One study, finished or not; None where its record does not say what defines it."""
     here = folder / record.run_id
     here.mkdir(parents=True, exist_ok=True)
-    path = tracking.download(client, record.run_id, "fingerprint.json", here)
+    path = download(client, record.run_id, Artifact.IDENTITY, here)
     if path is None:
         return None
     identity = json.loads(path.read_text(encoding="utf-8"))
-    tables = tracking.download(client, record.run_id, "tables", here)
+    tables = download(client, record.run_id, "tables", here)
     if tables is not None and all((tables / f"{name}.parquet").exists() for name in TABLES):
         return from_tables(record, identity, tables)
-    n_folds = int(record.tags["hpo.n_folds"])
-    metric = record.tags["hpo.objective"].split(" ", 1)[1]
+    n_folds = int(record.tags[Tag.N_FOLDS])
+    metric = record.tags[Tag.OBJECTIVE].split(" ", 1)[1]
     metrics = list(dict.fromkeys([metric, "loss", "val_loss", metric.removeprefix("val_")]))
-    return from_record(record, identity, tracking.load_from_mlflow(client, record, metrics, n_folds))
+    return from_record(record, identity, load_from_mlflow(client, record, metrics, n_folds))

@@ -20,7 +20,9 @@ import pandas as pd
 from hpo.core.objective import Objective
 from hpo.errors import ConfigError
 from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows
-from hpo.tracking import RecordedStudy, StudyRecord
+from hpo.tracking.reader import StudyRecord
+from hpo.tracking.resume import RecordedStudy
+from hpo.tracking.schema import Tag
 
 # Tags that name the option of a group.
 GROUP_TAGS = ("strategy", "model", "dataset", "resampling")
@@ -61,11 +63,11 @@ class ComparedStudy:
 
     @property
     def seed(self) -> int:
-        return int(self.record.tags["hpo.seed"])
+        return int(self.record.tags[Tag.SEED])
 
     @property
     def objective(self) -> Objective:
-        direction, metric = self.record.tags["hpo.objective"].split(" ", 1)
+        direction, metric = self.record.tags[Tag.OBJECTIVE].split(" ", 1)
         others = {
             key.removeprefix("hpo.objective."): way
             for key, way in self.record.tags.items()
@@ -100,7 +102,7 @@ class ComparedStudy:
         """The study's level of a factor: the option of a group, or the value of a config key."""
         if by in GROUP_TAGS:
             return self.record.tags[f"hpo.{by}"]
-        return _level(by, self.identity, json.loads(self.record.tags.get("hpo.choices", "{}")))
+        return _level(by, self.identity, json.loads(self.record.tags.get(Tag.CHOICES, "{}")))
 
 
 def from_tables(record: StudyRecord, identity: Mapping[str, Any], folder: Path) -> ComparedStudy:
@@ -357,10 +359,10 @@ def _drop_other_folds(found: dict[str, dict[int, ComparedStudy]], by: str, exclu
     if by.partition(".")[0] in ("resampling", "dataset"):
         return
     for seed in {seed for by_seed in found.values() for seed in by_seed}:
-        digests = Counter(s[seed].record.tags["hpo.folds_digest"] for s in found.values() if seed in s)
+        digests = Counter(s[seed].record.tags[Tag.FOLDS_DIGEST] for s in found.values() if seed in s)
         common = digests.most_common(1)[0][0]
         for by_seed in found.values():
-            has_others = seed in by_seed and by_seed[seed].record.tags["hpo.folds_digest"] != common
+            has_others = seed in by_seed and by_seed[seed].record.tags[Tag.FOLDS_DIGEST] != common
             others = [by_seed.pop(seed)] if has_others else []
             excluded.extend(LeftOut(study.name, "its folds are others, with the same seed") for study in others)
 
@@ -396,7 +398,7 @@ def _few_seeds(made: Group) -> ConfigError:
 
 def _overrides(study: ComparedStudy, *without: str) -> list[str]:
     """The command line of a study, in parts."""
-    given: list[str] = json.loads(study.record.tags.get("hpo.overrides", "[]"))
+    given: list[str] = json.loads(study.record.tags.get(Tag.OVERRIDES, "[]"))
     return [override for override in given if override.lstrip("+~").partition("=")[0] not in without]
 
 
@@ -410,7 +412,7 @@ def unfinished(record: StudyRecord) -> LeftOut | None:
     if record.state != "finished":
         return LeftOut(record.name, f"it is {record.state}", f"python -m hpo resume {record.name}")
     is_tested = any(name.startswith("test_") for name in record.metrics)
-    if not is_tested and record.tags.get("hpo.dataset") == OWN:
+    if not is_tested and record.tags.get(Tag.DATASET) == OWN:
         return LeftOut(record.name, "its objective has no test data here, and test scores are compared")
     if not is_tested:
         return LeftOut(record.name, "its winner was not tested", f"python -m hpo resume {record.name}")
@@ -421,5 +423,5 @@ def each_test_split(records: Sequence[StudyRecord]) -> Iterator[tuple[str, int]]
     """How often the test split of each dataset has been scored, by data digest, over all studies given."""
     counts: Counter[str] = Counter()
     for record in records:
-        counts[record.tags.get("hpo.data_digest", "unknown")] += int(record.tags.get("hpo.n_tests", 0))
+        counts[record.tags.get(Tag.DATA_DIGEST, "unknown")] += int(record.tags.get(Tag.N_TESTS, 0))
     yield from sorted(counts.items())

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from hpo.compare.comparison import Comparison, Level
 from hpo.compare.statistics import Difference
+from hpo.tracking.schema import Tag
 
 Rows = tuple[list[str], list[list[str]]]
 """Headings, and cells by row."""
@@ -147,7 +148,7 @@ def notes(comparison: Comparison) -> list[str]:
     if comparison.n_apart:
         found.append(f"The same question was asked {comparison.n_apart} times before, on other seeds.")
     for digest, count in comparison.test_scorings.items():
-        if digest == comparison.group.any.record.tags.get("hpo.data_digest"):
+        if digest == comparison.group.any.record.tags.get(Tag.DATA_DIGEST):
             found.append(
                 f"The test split of these data has been scored {count} times by the studies of this experiment."
             )

@@ -22,7 +22,8 @@ from hpo.compare.stopping import Ledger, ledger
 from hpo.compare.studies import ComparedStudy
 from hpo.core.early_stopping import EarlyStopping
 from hpo.errors import ConfigError
-from hpo.tracking import StudyRecord
+from hpo.tracking.reader import StudyRecord
+from hpo.tracking.schema import Tag
 
 N_AGAIN = 3
 N_CURVES = 12
@@ -47,7 +48,7 @@ def show(console: Console, client: Any, record: StudyRecord, folder: Path, comma
             expected = f"a study with trials that have ended; this one is {record.state}"
             raise ConfigError("study", record.name, expected, "python -m hpo list")
         stopping = early_stopping_of(study)
-        console.print(f"[bold]{escape(record.name)}[/]: {record.tags['hpo.objective']}\n", highlight=False)
+        console.print(f"[bold]{escape(record.name)}[/]: {record.tags[Tag.OBJECTIVE]}\n", highlight=False)
         console.print(_trials_table(study), highlight=False)
         console.print(_COLUMNS, style="dim", highlight=False)
         if _has_budget(study):
@@ -64,7 +65,7 @@ def show(console: Console, client: Any, record: StudyRecord, folder: Path, comma
 
 def _has_budget(study: ComparedStudy) -> bool:
     """Whether there are epochs to save: not where a model is trained in one go, or an objective trains as it likes."""
-    return study.record.tags.get("hpo.resampling") != "own" and int(study.folds["max_epochs"].max()) > 1
+    return study.record.tags.get(Tag.RESAMPLING) != "own" and int(study.folds["max_epochs"].max()) > 1
 
 
 def _trials_table(study: ComparedStudy) -> Table:
@@ -127,7 +128,7 @@ def _offer_longer(console: Console, study: ComparedStudy, command: Command, pati
         return
     best = complete.nlargest if study.objective.direction == "maximize" else complete.nsmallest
     params: Sequence[Mapping[str, Any]] = [json.loads(str(text)) for text in best(N_AGAIN, "objective")["params"]]
-    overrides = json.loads(study.record.tags["hpo.overrides"])
+    overrides = json.loads(study.record.tags[Tag.OVERRIDES])
     console.print("\na longer patience is not in these curves; this trains the best again without stopping:")
     print(command(overrides, *params, options=["early_stopping.patience=null"]))
 

@@ -15,6 +15,7 @@ from hpo.evaluation.tasks import TestPredictions
 from hpo.models.base import FeatureMaps
 from hpo.reporting.plots import STYLE
 from hpo.reporting.tables import write_table
+from hpo.tracking.schema import Artifact
 
 # Beyond so many classes the numbers in a confusion matrix cannot be read.
 MOST_NUMBERED_CLASSES = 20
@@ -30,7 +31,7 @@ def write(answers: TestPredictions, folder: Path) -> list[Path]:
     """
     plt.switch_backend("agg")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [write_table(_rows(answers), folder / "predictions.parquet")]
+    paths = [write_table(_rows(answers), folder / Artifact.PREDICTIONS)]
     pictures: dict[str, Callable[[], Figure]] = {}
     if answers.class_names:
         paths += _report(answers, folder)
@@ -61,12 +62,12 @@ def _rows(answers: TestPredictions) -> list[dict[str, object]]:
 
 def _report(answers: TestPredictions, folder: Path) -> list[Path]:
     names, labels = list(answers.class_names), np.arange(len(answers.class_names))
-    report = folder / "classification_report.txt"
+    report = folder / Artifact.CLASSIFICATION_REPORT
     text = classification_report(
         answers.targets, answers.predicted, labels=labels, target_names=names, digits=4, zero_division=0
     )
     report.write_text(f"{text}\n{len(answers.targets):,} samples of the test split\n", encoding="utf-8")
-    matrix = folder / "confusion_matrix.csv"
+    matrix = folder / Artifact.CONFUSION_MATRIX
     counts = confusion_matrix(answers.targets, answers.predicted, labels=labels)
     with matrix.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

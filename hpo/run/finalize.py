@@ -21,7 +21,11 @@ from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows, trials_csv, 
 from hpo.run.metadata import space_text
 from hpo.run.result import Result, StopCause
 from hpo.run.trials import MAX_LOST_NODES
-from hpo.tracking import STUDY, RecordedStudy, Tracker, model_uri_of, run_id_of, save_model
+from hpo.tracking.flavors import save_model
+from hpo.tracking.outbox import STUDY, model_uri_of, run_id_of
+from hpo.tracking.resume import RecordedStudy
+from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.writer import Tracker
 
 
 class Watcher(Protocol):
@@ -77,7 +81,7 @@ class Finish:
         known = self._known_test(best)
         if known is not None:
             self._result = replace(self._result, test=known, n_tests=self._n_tests)
-            if self._recorded is not None and self._recorded.tags.get("hpo.best_model_uri"):
+            if self._recorded is not None and self._recorded.tags.get(Tag.BEST_MODEL_URI):
                 return  # nothing has changed since it was tested and logged
         fitted = self._winner(best, is_finished)
         if fitted is None:
@@ -93,15 +97,15 @@ class Finish:
     @property
     def _session(self) -> int:
         """The step of what is said once a session."""
-        return int(self._recorded.tags.get("hpo.n_resumed", 0)) + 1 if self._recorded else 0
+        return int(self._recorded.tags.get(Tag.N_RESUMED, 0)) + 1 if self._recorded else 0
 
     @property
     def _n_tests(self) -> int:
-        return int(self._recorded.tags.get("hpo.n_tests", 0)) if self._recorded else 0
+        return int(self._recorded.tags.get(Tag.N_TESTS, 0)) if self._recorded else 0
 
     def _known_test(self, best: Trial) -> TestScore | None:
         """The score of a winner that was tested before the study went on."""
-        if self._recorded is None or self._recorded.tags.get("hpo.tested_trial") != str(best.number):
+        if self._recorded is None or self._recorded.tags.get(Tag.TESTED_TRIAL) != str(best.number):
             return None
         scores = {
             name.removeprefix("test_"): value
@@ -163,14 +167,14 @@ class Finish:
         example, path = self._study.evaluator.example(), self._tracker.folder / f"model-{best.number:04d}"
         save_model(self._study.model.flavor, fitted.native, example, fitted.predict(example), path)
         self._tracker.log_model(best.number, path)
-        self._tracker.set_tags(STUDY, {"hpo.best_model_uri": model_uri_of(self._tracker.key(best.number))})
+        self._tracker.set_tags(STUDY, {Tag.BEST_MODEL_URI: model_uri_of(self._tracker.key(best.number))})
 
     def _record_tables(self) -> None:
         tracker, result = self._tracker, self._result
         objective, n_samples = self._study.definition.objective, self._study.evaluator.n_samples
         fits = fits_of(result.trials, objective, n_samples.get("validation", 0))
         for number, fit in fits.items():
-            tracker.set_tags(number, {"hpo.fit": fit.value})
+            tracker.set_tags(number, {Tag.FIT: fit.value})
         for name, rows in (
             ("trials", trial_rows(result.trials, objective, fits)),
             ("folds", fold_rows(result.trials)),
@@ -179,22 +183,22 @@ class Finish:
             with full_disk_ends_the_study():
                 path = write_table(rows, tracker.folder / "tables" / f"{name}.parquet")
             tracker.log_file(STUDY, path, "tables")
-        tracker.log_text(STUDY, trials_csv(result.trials), "trials.csv")
+        tracker.log_text(STUDY, trials_csv(result.trials), Artifact.TRIALS_CSV)
         if self._study.is_defined_by_run:  # only now known
-            tracker.log_text(STUDY, space_text(self._study.definition.space), "search_space.yaml")
+            tracker.log_text(STUDY, space_text(self._study.definition.space), Artifact.SEARCH_SPACE)
         for name, text in self._study.strategy.tables().items():
             tracker.log_text(STUDY, text, name)
         if self._study.definition.objective.others:
-            tracker.log_text(STUDY, trials_csv(tuple(result.front)), "pareto_front.csv")
+            tracker.log_text(STUDY, trials_csv(tuple(result.front)), Artifact.PARETO_FRONT)
             front = {trial.number for trial in result.front}
             for trial in result.trials:
                 if trial.number in front or self._recorded is not None:  # which may have said otherwise
-                    tracker.set_tags(trial.number, {"hpo.pareto": str(trial.number in front).lower()})
+                    tracker.set_tags(trial.number, {Tag.PARETO: str(trial.number in front).lower()})
 
     def _record_test(self, best: Trial) -> None:
         test = self._result.test
         assert test is not None
-        tags = {"hpo.tested_trial": best.number, "hpo.n_tests": self._result.n_tests}
+        tags = {Tag.TESTED_TRIAL: best.number, Tag.N_TESTS: self._result.n_tests}
         scores = {f"test_{name}": value for name, value in test.metrics.items()}
         self._tracker.set_tags(STUDY, {**tags, "mlflow.note.content": description(self._result, best)}, scores)
 
@@ -211,14 +215,14 @@ class Finish:
 
     def _record_winner(self, best: Trial) -> None:
         tags = {
-            "hpo.best_trial": best.number,
-            "hpo.best_params": canonical(best.params),
-            "hpo.best_trial_run_id": run_id_of(self._tracker.key(best.number)),
+            Tag.BEST_TRIAL: best.number,
+            Tag.BEST_PARAMS: canonical(best.params),
+            Tag.BEST_TRIAL_RUN_ID: run_id_of(self._tracker.key(best.number)),
             "mlflow.note.content": description(self._result, best),
         }
         self._tracker.set_tags(STUDY, tags)
         found = {"trial": best.number, "value": best.value, "params": dict(best.params)}
-        self._tracker.log_text(STUDY, json.dumps(found, indent=2), "best.json")
+        self._tracker.log_text(STUDY, json.dumps(found, indent=2), Artifact.BEST)
 
     def _record_end(self) -> None:
         tracker, result = self._tracker, self._result
@@ -231,8 +235,8 @@ class Finish:
         tracker.log_metrics(STUDY, totals, self._session)
         if result.end is not StopCause.INTERRUPTED:
             self._draw_plots()
-        tags = {"hpo.state": state_of(result.end), "hpo.ended_by": result.end.value, **self._spent}
-        tracker.end_study(result.end.status, {**tags, "hpo.problems": "; ".join(self._result.problems)})
+        tags = {Tag.STATE: state_of(result.end), Tag.ENDED_BY: result.end.value, **self._spent}
+        tracker.end_study(result.end.status, {**tags, Tag.PROBLEMS: "; ".join(self._result.problems)})
 
     def _draw_plots(self) -> None:
         from hpo.reporting import plots  # matplotlib and Optuna: slow to import, and only needed here

@@ -19,7 +19,10 @@ import yaml
 from hpo.core.space import SearchSpace
 from hpo.study.identity import MUTABLE
 from hpo.study.study import Study
-from hpo.tracking import STUDY, DatasetRecord, RecordedStudy, Tracker
+from hpo.tracking.outbox import STUDY
+from hpo.tracking.resume import RecordedStudy
+from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.writer import DatasetRecord, Tracker
 
 
 def driver() -> dict[str, Any]:
@@ -46,58 +49,58 @@ def record_start(
         changes: what differs from the recorded study, where the user goes on with it all the same.
     """
     may_change = {
-        "hpo.state": "running",
-        "hpo.ended_by": "",
-        "hpo.problems": "",
-        "hpo.driver": json.dumps(driver()),
-        "hpo.driver_seen": str(round(time.time())),
+        Tag.STATE: "running",
+        Tag.ENDED_BY: "",
+        Tag.PROBLEMS: "",
+        Tag.DRIVER: json.dumps(driver()),
+        Tag.DRIVER_SEEN: str(round(time.time())),
         **{f"hpo.limits.{name}": str(value) for name, value in asdict(study.definition.limits).items()},
-        "hpo.executor": json.dumps(study.config.get("executor", {}), sort_keys=True),
-        "hpo.workers": str(study.executor.n_workers),
+        Tag.EXECUTOR: json.dumps(study.config.get("executor", {}), sort_keys=True),
+        Tag.WORKERS: str(study.executor.n_workers),
     }
     if recorded is not None:
-        may_change["hpo.n_resumed"] = str(int(recorded.tags.get("hpo.n_resumed", 0)) + 1)
+        may_change[Tag.N_RESUMED] = str(int(recorded.tags.get(Tag.N_RESUMED, 0)) + 1)
         if changes:
-            may_change |= {"hpo.forced_resume": changes, "hpo.resumed_fingerprint": study.fingerprint}
+            may_change |= {Tag.FORCED_RESUME: changes, Tag.RESUMED_FINGERPRINT: study.fingerprint}
         tracker.reopen_study(may_change, {each.trial.number: each.attempt for each in recorded.trials})
     else:
         _record_new(study, tracker, overrides, may_change)
     # Without the store's address, which may hold a password.
     config = {key: value for key, value in study.config.items() if key != "tracking"}
-    tracker.log_text(STUDY, yaml.safe_dump(config, sort_keys=False), "config.yaml")
+    tracker.log_text(STUDY, yaml.safe_dump(config, sort_keys=False), Artifact.CONFIG)
 
 
 def _record_new(study: Study, tracker: Tracker, overrides: Sequence[str], may_change: Mapping[str, str]) -> None:
     tags = {
-        "hpo.strategy": study.names.strategy,
-        "hpo.model": study.names.model,
-        "hpo.dataset": study.dataset.name,
-        "hpo.resampling": study.names.resampling,
-        "hpo.seed": study.definition.seed,
-        "hpo.overrides": json.dumps(list(overrides)),
-        "hpo.fingerprint": study.fingerprint,
-        "hpo.data_digest": study.dataset.digest,
-        "hpo.folds_digest": study.evaluator.folds_digest,
-        "hpo.objective": f"{study.definition.objective.direction} {study.definition.objective.metric}",
+        Tag.STRATEGY: study.names.strategy,
+        Tag.MODEL: study.names.model,
+        Tag.DATASET: study.dataset.name,
+        Tag.RESAMPLING: study.names.resampling,
+        Tag.SEED: study.definition.seed,
+        Tag.OVERRIDES: json.dumps(list(overrides)),
+        Tag.FINGERPRINT: study.fingerprint,
+        Tag.DATA_DIGEST: study.dataset.digest,
+        Tag.FOLDS_DIGEST: study.evaluator.folds_digest,
+        Tag.OBJECTIVE: f"{study.definition.objective.direction} {study.definition.objective.metric}",
         **{f"hpo.objective.{name}": way for name, way in study.definition.objective.others.items()},
-        "hpo.n_folds": study.evaluator.n_folds,
-        "hpo.backend": study.strategy.tags.backend,
-        "hpo.threads_per_trial": study.executor.threads_per_trial,
-        "hpo.first_n_trials": study.definition.limits.n_trials,
-        "hpo.hardware": study.executor.hardware or hardware(),
-        "hpo.choices": json.dumps(dict(study.names.choices), sort_keys=True),
+        Tag.N_FOLDS: study.evaluator.n_folds,
+        Tag.BACKEND: study.strategy.tags.backend,
+        Tag.THREADS_PER_TRIAL: study.executor.threads_per_trial,
+        Tag.FIRST_N_TRIALS: study.definition.limits.n_trials,
+        Tag.HARDWARE: study.executor.hardware or hardware(),
+        Tag.CHOICES: json.dumps(dict(study.names.choices), sort_keys=True),
         **may_change,
     }
     if study.model.origin:
         origin = study.model.origin
-        tags |= {"hpo.base": origin.wanted, "hpo.base_uri": origin.uri, "hpo.base_digest": origin.digest}
+        tags |= {Tag.BASE: origin.wanted, Tag.BASE_URI: origin.uri, Tag.BASE_DIGEST: origin.digest}
     if study.dataset_note:
-        tags["hpo.dataset_note"] = study.dataset_note
+        tags[Tag.DATASET_NOTE] = study.dataset_note
     defining = {key: value for key, value in study.config.items() if key not in MUTABLE}
     data = DatasetRecord(study.dataset.name, study.dataset.digest, study.dataset.source, study.evaluator.n_samples)
     texts = {
-        "search_space.yaml": space_text(study.definition.space),
-        "fingerprint.json": json.dumps(study.identity, indent=2, default=str),
+        Artifact.SEARCH_SPACE: space_text(study.definition.space),
+        Artifact.IDENTITY: json.dumps(study.identity, indent=2, default=str),
     }
     tracker.start_study(study.name, {k: str(v) for k, v in tags.items()}, dict(_flat(defining)), data, texts)
 

@@ -27,7 +27,9 @@ from hpo.run.metadata import record_start
 from hpo.run.result import Result, StopCause
 from hpo.run.trials import Control, ReplayedTrial, RunningTrial
 from hpo.study.study import Study
-from hpo.tracking import RecordedStudy, Tracker
+from hpo.tracking.resume import RecordedStudy
+from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.writer import Tracker
 
 # With more folds than this, their curves and scores are in history.parquet and the outcomes only.
 MAX_FOLD_CURVES = 20
@@ -139,8 +141,8 @@ class Runner:
         for path in self._folder.glob(f"*trial-*{self.study.model.weights_suffix}"):
             if path not in kept:  # of a trial that is no longer the best
                 path.unlink(missing_ok=True)
-        self._seconds_before = float(recorded.tags.get("hpo.spent_seconds", 0.0))
-        self._epochs_total = int(recorded.tags.get("hpo.spent_epochs", 0))
+        self._seconds_before = float(recorded.tags.get(Tag.SPENT_SECONDS, 0.0))
+        self._epochs_total = int(recorded.tags.get(Tag.SPENT_EPOCHS, 0))
         self._view.study_resumed(self._trials, len(unfinished), self._best)
 
     def _weights_of(self, number: int) -> Path | None:
@@ -150,7 +152,7 @@ class Runner:
 
     def _search(self) -> None:
         strategy = self.study.strategy
-        first = self._recorded.tags.get("hpo.first_n_trials", "") if self._recorded else ""
+        first = self._recorded.tags.get(Tag.FIRST_N_TRIALS, "") if self._recorded else ""
         search = replace(
             self.study.search,
             n_workers=self.study.n_at_once,
@@ -219,14 +221,14 @@ class Runner:
             self._record_history(running.trial)  # now, so that a killed study need not train this fold again
 
     def _record_history(self, trial: Trial) -> None:
-        path = self._folder / "histories" / self._tracker.key(trial.number) / "history.parquet"
+        path = self._folder / "histories" / self._tracker.key(trial.number) / Artifact.HISTORY
         with full_disk_ends_the_study():
             self._tracker.log_file(trial.number, write_history(trial.folds, path))
 
     def retry(self, running: RunningTrial, lost: FoldResult) -> None:
         with self._lock:
             number = running.number
-            self._tracker.set_tags(number, {"hpo.error": lost.error or "the worker was lost"})
+            self._tracker.set_tags(number, {Tag.ERROR: lost.error or "the worker was lost"})
             if lost.traceback:
                 self._tracker.log_text(number, lost.traceback, f"traceback_fold_{lost.fold}.txt")
             self._tracker.close_running_trials([number], lost.outcome.stop_reason)
@@ -406,7 +408,7 @@ class Runner:
     @property
     def _spent(self) -> dict[str, object]:
         """What limits are about, over the whole life of the study; as tags, since they hold what was lost as well."""
-        return {"hpo.spent_seconds": round(self._seconds, 3), "hpo.spent_epochs": self._epochs_total}
+        return {Tag.SPENT_SECONDS: round(self._seconds, 3), Tag.SPENT_EPOCHS: self._epochs_total}
 
     def _progress(self) -> dict[str, float]:
         progress: dict[str, float] = {
@@ -444,7 +446,7 @@ class Runner:
         self._end = end  # other threads begin nothing any more
         try:
             self._tracker.close_running_trials()
-            tags = {"hpo.state": state_of(end), "hpo.ended_by": end.value, **self._spent}
+            tags = {Tag.STATE: state_of(end), Tag.ENDED_BY: end.value, **self._spent}
             self._tracker.end_study(end.status, tags)
         except StudyFailed:
             pass  # the failure that is being raised says the same

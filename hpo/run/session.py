@@ -27,21 +27,13 @@ from hpo.errors import ConfigError, TrackingError, redact
 from hpo.run.metadata import driver
 from hpo.run.result import StopCause
 from hpo.study.study import Study
-from hpo.tracking import (
-    STORE_ERRORS,
-    STUDY,
-    OutboxUploader,
-    RecordedStudy,
-    StudyRecord,
-    Tracker,
-    delivered_bytes,
-    find_study,
-    load_from_mlflow,
-    load_from_outbox,
-    open_store,
-    store_exists,
-    undelivered,
-)
+from hpo.tracking.delivery import OutboxUploader
+from hpo.tracking.outbox import STUDY, delivered_bytes, undelivered
+from hpo.tracking.reader import StudyRecord, find_study
+from hpo.tracking.resume import RecordedStudy, load_from_mlflow, load_from_outbox
+from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.store import STORE_ERRORS, open_store, store_exists
+from hpo.tracking.writer import Tracker
 
 # A driver on another machine that was not heard of for so long is dead: it says so four times as often.
 DEAD_SECONDS = 120.0
@@ -266,7 +258,7 @@ def open_session(
         _require_open_end(study, recorded)
     else:
         _put_aside(folder)
-    uid = recorded.tags["hpo.study_uid"] if recorded and "hpo.study_uid" in recorded.tags else None
+    uid = recorded.tags[Tag.STUDY_UID] if recorded and Tag.STUDY_UID in recorded.tags else None
     uid = uid or (str(_read_json(folder / "study.json")["uid"]) if recorded else uuid.uuid4().hex)
     known = {"uid": uid, "store": where.store, "overrides": [redact(override) for override in overrides]}
     _write_json(folder / "study.json", known)
@@ -277,9 +269,9 @@ def _recorded(study: Study, where: StoreLocation, found: StudyRecord) -> Recorde
     """The record of a study: from its outbox, which is quick to read, where no driver elsewhere has gone on with it."""
     names, n_folds = study.evaluator.metric_names, study.evaluator.n_folds
     here = load_from_outbox(where.folder(study.name), names, n_folds)
-    sessions = [tags.get("hpo.n_resumed", "0") for tags in (found.tags, here.tags if here else {})]
+    sessions = [tags.get(Tag.N_RESUMED, "0") for tags in (found.tags, here.tags if here else {})]
     if here is not None and sessions[0] == sessions[1]:
-        return replace(here, tags={**here.tags, "hpo.study_uid": found.tags["hpo.study_uid"]})
+        return replace(here, tags={**here.tags, Tag.STUDY_UID: found.tags[Tag.STUDY_UID]})
     client, _ = where.connect()
     return load_from_mlflow(client, found, names, n_folds)
 
@@ -298,9 +290,9 @@ def _require_own_folder(folder: Path, where: StoreLocation, name: str) -> None:
 
 def _require_dead_driver(name: str, found: StudyRecord) -> None:
     """The lock tells of drivers in the same folder; the record of those elsewhere."""
-    if found.state != "running" or "hpo.driver" not in found.tags:
+    if found.state != "running" or Tag.DRIVER not in found.tags:
         return
-    holder = json.loads(found.tags["hpo.driver"])
+    holder = json.loads(found.tags[Tag.DRIVER])
     if holder["host"] == socket.gethostname():
         try:
             process = psutil.Process(holder["pid"])
@@ -308,7 +300,7 @@ def _require_dead_driver(name: str, found: StudyRecord) -> None:
         except psutil.Error:
             is_alive = False
     else:
-        seen = float(found.tags.get("hpo.driver_seen", found.started))
+        seen = float(found.tags.get(Tag.DRIVER_SEEN, found.started))
         is_alive = time.time() - seen < DEAD_SECONDS
     if is_alive:
         raise _held(name, holder)
@@ -316,9 +308,9 @@ def _require_dead_driver(name: str, found: StudyRecord) -> None:
 
 def _changes(study: Study, recorded: RecordedStudy) -> str | None:
     """What defines the study now and did not before, a line a key."""
-    if recorded.tags.get("hpo.fingerprint") == study.fingerprint:
+    if recorded.tags.get(Tag.FINGERPRINT) == study.fingerprint:
         return None
-    before = dict(_flat(json.loads(recorded.texts("fingerprint.json"))))
+    before = dict(_flat(json.loads(recorded.texts(Artifact.IDENTITY))))
     now = dict(_flat(json.loads(json.dumps(study.identity, default=str))))
     nothing = object()
     lines = []
@@ -340,24 +332,24 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _require_open_end(study: Study, recorded: RecordedStudy) -> None:
     """A study that has finished goes on only with a higher limit."""
-    if recorded.tags.get("hpo.state") != "finished":
+    if recorded.tags.get(Tag.STATE) != "finished":
         return
-    ended_by, limits = recorded.tags.get("hpo.ended_by"), study.definition.limits
+    ended_by, limits = recorded.tags.get(Tag.ENDED_BY), study.definition.limits
     n_finished = sum(each.trial.state.is_finished for each in recorded.trials)
     has_model = study.evaluator.has_model
-    if has_model and recorded.tags.get("hpo.best_trial") and not recorded.tags.get("hpo.best_model_uri"):
+    if has_model and recorded.tags.get(Tag.BEST_TRIAL) and not recorded.tags.get(Tag.BEST_MODEL_URI):
         return  # its winner could not be tested or logged
     reached = {
         StopCause.N_TRIALS: ("n_trials", limits.n_trials, n_finished),
         StopCause.TIMEOUT: (
             "timeout_seconds",
             limits.timeout_seconds,
-            float(recorded.tags.get("hpo.spent_seconds", 0)),
+            float(recorded.tags.get(Tag.SPENT_SECONDS, 0)),
         ),
         StopCause.MAX_EPOCHS: (
             "max_epochs_total",
             limits.max_epochs_total,
-            int(recorded.tags.get("hpo.spent_epochs", 0)),
+            int(recorded.tags.get(Tag.SPENT_EPOCHS, 0)),
         ),
     }
     if ended_by not in reached:

@@ -28,6 +28,7 @@ from hpo.models.base import Model, SavedNetwork, WholeObjective
 from hpo.strategies.base import Strategy, StrategyTags
 from hpo.study.compatibility import check_own_data_fit, check_own_fits, check_space_fits, check_strategy_fits
 from hpo.study.study import ChosenOptions, Study, default_name
+from hpo.tracking.schema import Tag
 
 
 def build_study(
@@ -153,11 +154,11 @@ def resolve_model(model: Model, config: Mapping[str, Any], known: Mapping[str, s
     where = config["tracking"]
 
     def fetch(wanted: str, folder: Path) -> SavedNetwork:
-        from hpo import tracking  # imports MLflow, which most models do not need to be built
+        from hpo.tracking.networks import fetch_network  # imports MLflow, which most models do not need to be built
 
-        if known and wanted == known.get("hpo.base"):
-            wanted = known["hpo.base_uri"]
-        return tracking.fetch_network(where["uri"], where["experiment"], wanted, folder)
+        if known and wanted == known.get(Tag.BASE):
+            wanted = known[Tag.BASE_URI]
+        return fetch_network(where["uri"], where["experiment"], wanted, folder)
 
     model.resolve(fetch)
 

@@ -13,9 +13,10 @@ from mlflow.entities import Run
 
 from hpo.errors import redact
 from hpo.tracking.reader import search_runs
+from hpo.tracking.schema import Tag
 
-KEY = "hpo.comparison_key"
-LOOK = "hpo.look"
+KEY = Tag.COMPARISON_KEY
+LOOK = Tag.LOOK
 
 
 def log_comparison(
@@ -27,7 +28,7 @@ def log_comparison(
     files: Sequence[Path],
 ) -> str:
     """Make the run of a comparison, or take the one of the same look, and return its id; files are its artifacts."""
-    all_tags = {"hpo.kind": "comparison", **{key: redact(value) for key, value in tags.items()}}
+    all_tags = {Tag.KIND: "comparison", **{key: redact(value) for key, value in tags.items()}}
     known = [run for run in _runs(client, experiment_id, tags[KEY]) if run.data.tags.get(LOOK) == tags[LOOK]]
     run = known[0] if known else client.create_run(experiment_id, tags=all_tags, run_name=name)
     if known:

@@ -18,6 +18,7 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from hpo.tracking.outbox import MODEL_URI, RUN_ID, STUDY, Record, delivered_bytes, mark_delivered, read_outbox
+from hpo.tracking.schema import Tag
 
 METRICS_A_BATCH, OTHERS_A_BATCH = 800, 100  # MLflow takes 1000 in one call, of which 100 params and 100 tags
 RUNS_A_PAGE = 1000
@@ -109,7 +110,7 @@ class OutboxUploader:
         while token is not None:
             mine = f"tags.`hpo.study_uid` = '{self._uid}'"
             page = client.search_runs([experiment_id], mine, max_results=RUNS_A_PAGE, page_token=token or None)
-            self._run_ids |= {run.data.tags["hpo.run_key"]: run.info.run_id for run in page}
+            self._run_ids |= {run.data.tags[Tag.RUN_KEY]: run.info.run_id for run in page}
             token = page.token or None
 
     def run_id(self, key: str) -> str | None:
@@ -167,7 +168,7 @@ class OutboxUploader:
             return
         client, experiment_id = self.store
         tags = {name: self._value(value) for name, value in body["tags"].items()}
-        tags |= {"hpo.study_uid": self._uid, "hpo.run_key": key, "mlflow.runName": body["name"]}
+        tags |= {Tag.STUDY_UID: self._uid, Tag.RUN_KEY: key, "mlflow.runName": body["name"]}
         run = client.create_run(experiment_id, body["at"], tags, run_name=body["name"])
         self._run_ids[key] = run.info.run_id
 

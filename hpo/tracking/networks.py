@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from hpo.errors import ConfigError, TrackingError, redact
 from hpo.models.base import SavedNetwork
 from hpo.tracking.reader import StudyRecord, find_study
+from hpo.tracking.schema import Tag
 from hpo.tracking.store import STORE_ERRORS, absolute, require_reachable, store_exists
 
 # Where MLflow's flavor for Keras has the network, inside a logged model.
@@ -60,7 +61,7 @@ def _model_of(client: mlflow.MlflowClient, experiment: str, name: str) -> str:
     if study is None:
         expected = "the name of a study in this store, runs:/…, models:/… or applications:…"
         raise ConfigError("model.base", name, expected, _how_to(name))
-    uri = study.tags.get("hpo.best_model_uri")
+    uri = study.tags.get(Tag.BEST_MODEL_URI)
     if not uri:
         expected = f"a study that has logged its best model; this one is {study.state}"
         raise ConfigError("model.base", name, expected, f"python -m hpo resume {name}")

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from hpo.core.states import State, StopReason
+from hpo.tracking.schema import Artifact, Tag
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def load_trials(client: mlflow.MlflowClient, study: StudyRecord) -> list[TrialRe
     """The trials of a study by number, without their curves; of those that were begun anew, the last attempt."""
     last: dict[int, TrialRecord] = {}
     runs = trial_runs(client, study.experiment_id, study.run_id)
-    for run in sorted(runs, key=lambda run: int(run.data.tags.get("hpo.attempt", 0))):
+    for run in sorted(runs, key=lambda run: int(run.data.tags.get(Tag.ATTEMPT, 0))):
         trial = _trial(run)
         last[trial.number] = trial
     return [last[number] for number in sorted(last)]
@@ -118,7 +119,7 @@ def load_text(client: mlflow.MlflowClient, study: StudyRecord, name: str) -> str
 
 def load_config(client: mlflow.MlflowClient, study: StudyRecord) -> str:
     """The composed config of a study, as the YAML text that was recorded; never to be instantiated."""
-    return load_text(client, study, "config.yaml")
+    return load_text(client, study, Artifact.CONFIG)
 
 
 def fold_summaries(tags: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
@@ -133,7 +134,7 @@ def _study(run: Run) -> StudyRecord:
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
         name=run.info.run_name,
-        state=run.data.tags.get("hpo.state", "unknown"),
+        state=run.data.tags.get(Tag.STATE, "unknown"),
         tags=run.data.tags,
         params=run.data.params,
         metrics=run.data.metrics,
@@ -144,11 +145,11 @@ def _study(run: Run) -> StudyRecord:
 
 def _trial(run: Run) -> TrialRecord:
     tags = run.data.tags
-    reason = tags.get("hpo.stop_reason")
+    reason = tags.get(Tag.STOP_REASON)
     return TrialRecord(
         run_id=run.info.run_id,
-        number=int(tags["hpo.trial"]),
-        state=State(tags["hpo.state"]),
+        number=int(tags[Tag.TRIAL]),
+        state=State(tags[Tag.STATE]),
         stop_reason=StopReason(reason) if reason else None,
         params=run.data.params,
         metrics=run.data.metrics,

@@ -20,10 +20,11 @@ from hpo.core.trial import FoldResult, RecordedTrial, Trial
 from hpo.errors import TrackingError
 from hpo.tracking.outbox import STUDY, read_outbox
 from hpo.tracking.reader import StudyRecord, download, fold_summaries, load_history, load_text, trial_runs
+from hpo.tracking.schema import Artifact, Tag
 
 Curves = Mapping[str, tuple[float, ...]]
 _History = Mapping[int, Mapping[str, list[float]]]
-HISTORY = "history.parquet"
+HISTORY = Artifact.HISTORY
 
 
 @dataclass(frozen=True)
@@ -149,13 +150,13 @@ class _Said:
 
 def _trials(runs: Sequence[_Run], metrics: Sequence[str], n_folds: int) -> tuple[RecordedTrial, ...]:
     last: dict[int, _Run] = {}
-    for run in sorted(runs, key=lambda run: int(run.tags.get("hpo.attempt", 0))):
-        last[int(run.tags["hpo.trial"])] = run
+    for run in sorted(runs, key=lambda run: int(run.tags.get(Tag.ATTEMPT, 0))):
+        last[int(run.tags[Tag.TRIAL])] = run
     return tuple(_trial(last[number], metrics, n_folds) for number in sorted(last))
 
 
 def _trial(run: _Run, metrics: Sequence[str], n_folds: int) -> RecordedTrial:
-    state = State(run.tags["hpo.state"])
+    state = State(run.tags[Tag.STATE])
     summaries = fold_summaries(run.tags)
     rungs = [json.loads(text) for name, text in run.tags.items() if "_at_" in name and name.startswith("hpo.fold_")]
     curves = _curves_of(run, metrics, n_folds)
@@ -169,17 +170,17 @@ def _trial(run: _Run, metrics: Sequence[str], n_folds: int) -> RecordedTrial:
         (result.fold, result.budget or 0): result for result in earlier if state.is_finished or _has_curves(result)
     }
     results |= {(result.fold, result.budget or 0): result for result in folds}
-    params = json.loads(run.tags["hpo.params"])
+    params = json.loads(run.tags[Tag.PARAMS])
     seconds = run.metrics.get("total_seconds", 0.0)
     ended_seconds = run.metrics.get("ended_seconds")
-    trial = Trial(int(run.tags["hpo.trial"]), params, folds, seconds, not state.is_finished, ended_seconds)
+    trial = Trial(int(run.tags[Tag.TRIAL]), params, folds, seconds, not state.is_finished, ended_seconds)
     try:
-        domains = json.loads(run.tags.get("hpo.domains", "{}"))
+        domains = json.loads(run.tags.get(Tag.DOMAINS, "{}"))
     except ValueError as error:  # MLflow cuts long tags, the outbox does not
         expected = "all that the trials asked for, which MLflow keeps up to 8,000 characters of"
         fix = "go on where the study's folder with its outbox is"
-        raise TrackingError("study", run.tags.get("hpo.trial", ""), expected, fix) from error
-    return RecordedTrial(trial, results, int(run.tags.get("hpo.attempt", 0)), domains)
+        raise TrackingError("study", run.tags.get(Tag.TRIAL, ""), expected, fix) from error
+    return RecordedTrial(trial, results, int(run.tags.get(Tag.ATTEMPT, 0)), domains)
 
 
 def _has_curves(result: FoldResult) -> bool:

@@ -26,6 +26,7 @@ from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
 from hpo.errors import ConfigError, TrackingError, redact
+from hpo.tracking.schema import Tag
 
 REACH_SECONDS = 5.0
 STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
@@ -73,7 +74,7 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
                 found = client.get_experiment_by_name(experiment)
             if found is not None and create and is_server:
                 # Whether this account may write here, the server tells only when we do.
-                client.set_experiment_tag(found.experiment_id, "hpo.studies", "true")
+                client.set_experiment_tag(found.experiment_id, Tag.STUDIES, "true")
         known = [e.name for e in client.search_experiments()] if found is None else []
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
         if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):

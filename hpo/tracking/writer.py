@@ -28,6 +28,7 @@ from hpo.core.trial import FoldResult, Trial
 from hpo.errors import DISK_FULL, StudyFailed, redact
 from hpo.tracking.delivery import Connect, OutboxUploader
 from hpo.tracking.outbox import STUDY, Outbox, Record, run_id_of
+from hpo.tracking.schema import Tag
 
 FLUSH_SECONDS = 2.0
 MAX_WAIT_SECONDS = 30.0  # between two attempts while the store does not answer
@@ -103,7 +104,7 @@ class Tracker:
             "source": json.dumps({"source": redact(data.source)}),
             "profile": json.dumps({f"n_{part}": rows for part, rows in data.n_samples.items()}),
         }
-        tags, params = {"hpo.kind": "study", **_clean(tags)}, _clean(params)
+        tags, params = {Tag.KIND: "study", **_clean(tags)}, _clean(params)
         self._put(STUDY, "start", name=name, tags=tags, at=_now(), params=params, texts=_clean(texts), inputs=inputs)
 
     def reopen_study(self, tags: Mapping[str, str], attempts: Mapping[int, int]) -> None:
@@ -115,14 +116,14 @@ class Tracker:
     def start_trial(self, number: int, params: Mapping[str, Any], attempt: int = 0) -> None:
         """Make the run of a trial, with its hyperparameters; a later attempt takes the place of the one before."""
         if attempt:
-            self.set_tags(number, {"hpo.superseded": "true"})
+            self.set_tags(number, {Tag.SUPERSEDED: "true"})
         key = self._keys[number] = _key(number, attempt)
         tags = {
-            "hpo.kind": "trial",
-            "hpo.trial": str(number),
-            "hpo.attempt": str(attempt),
-            "hpo.params": Clean(canonical(_redacted(params))),
-            "hpo.state": State.RUNNING.value,
+            Tag.KIND: "trial",
+            Tag.TRIAL: str(number),
+            Tag.ATTEMPT: str(attempt),
+            Tag.PARAMS: Clean(canonical(_redacted(params))),
+            Tag.STATE: State.RUNNING.value,
             MLFLOW_PARENT_RUN_ID: run_id_of(STUDY),
         }
         with self._lock:
@@ -137,7 +138,7 @@ class Tracker:
             domains: what it has asked for, as a search space has them.
         """
         shown = json.dumps(_redacted(domains))
-        tags = {"hpo.params": Clean(canonical(_redacted(params))), "hpo.domains": Clean(shown)}
+        tags = {Tag.PARAMS: Clean(canonical(_redacted(params))), Tag.DOMAINS: Clean(shown)}
         self._put(number, "batch", params=_clean({name: params[name]}), tags=tags)
 
     def log_note(self, number: int, name: str, text: str) -> None:
@@ -198,7 +199,7 @@ class Tracker:
             closing = sorted(self._running if numbers is None else numbers)
             self._running -= set(closing)
         for number in closing:
-            tags = _clean({"hpo.state": State.WAITING.value, "hpo.stop_reason": reason})
+            tags = _clean({Tag.STATE: State.WAITING.value, Tag.STOP_REASON: reason})
             self._put(number, "end", tags=tags, status="KILLED", at=_now())
 
     def log_text(self, key: RunKey, text: str, name: str) -> None:
@@ -326,11 +327,11 @@ class Tracker:
         run_id = self._courier.run_id(STUDY)
         if run_id is None:
             return
-        holder = client.get_run(run_id).data.tags.get("hpo.driver")
+        holder = client.get_run(run_id).data.tags.get(Tag.DRIVER)
         if self._driver is not None and holder != self._driver:
             self._is_taken_over = True  # while this machine slept
         else:
-            client.set_tag(run_id, "hpo.driver_seen", str(round(time.time())))
+            client.set_tag(run_id, Tag.DRIVER_SEEN, str(round(time.time())))
 
 
 def _key(number: int, attempt: int) -> str:
@@ -412,9 +413,9 @@ def _final_metrics(trial: Trial, objective: Objective) -> dict[str, float]:
 
 
 def _final_tags(trial: Trial) -> dict[str, str]:
-    tags = {"hpo.state": trial.state.value, "hpo.stop_reason": str(trial.stop_reason or "")}
+    tags = {Tag.STATE: trial.state.value, Tag.STOP_REASON: str(trial.stop_reason or "")}
     if trial.error:
-        tags["hpo.error"] = trial.error
+        tags[Tag.ERROR] = trial.error
     for fold in trial.folds:
         tags[f"hpo.fold_{fold.fold}"] = _json(fold.summary())
     return tags

@@ -17,7 +17,7 @@ from hpo.datasets.base import Dataset
 from hpo.models.base import FitLog, FitPlan, FoldData, Model
 from hpo.study.build import build_dataset, build_model, resolve_model
 from hpo.testing import check_model
-from hpo.tracking import save_model
+from hpo.tracking.flavors import save_model
 
 from .test_configs import BEGIN_FROM_A_STUDY, compose
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from hpo import tracking
+from hpo.tracking.reader import list_studies, load_trials
+from hpo.tracking.store import open_store
 
 pytestmark = pytest.mark.slow
 
@@ -53,9 +54,9 @@ def picture(browser: Any, folder: Path, name: str) -> None:
 
 @pytest.mark.timeout(600)
 def test_the_ui_shows_the_study_its_trials_and_their_curves(server: str, browser: Any, pictures: Path) -> None:
-    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-    study = tracking.list_studies(client, experiment)[0]
-    trials = tracking.load_trials(client, study)
+    client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    study = list_studies(client, experiment)[0]
+    trials = load_trials(client, study)
     best = next(t for t in trials if t.number == int(study.tags["hpo.best_trial"]))
 
     def text() -> str:

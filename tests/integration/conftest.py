@@ -9,8 +9,8 @@ from typing import Any
 import mlflow
 import pytest
 
-from hpo import tracking
-from hpo.tracking import StudyRecord, TrialRecord
+from hpo.tracking.reader import StudyRecord, TrialRecord, list_studies, load_trials
+from hpo.tracking.store import open_store
 
 SMALL = (
     "dataset=digits",
@@ -34,9 +34,9 @@ def read(workdir: Path) -> Callable[..., tuple[mlflow.MlflowClient, StudyRecord,
     """The newest study of the working folder, read back from MLflow."""
 
     def load(name: str | None = None) -> tuple[Any, StudyRecord, list[TrialRecord]]:
-        client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-        studies = tracking.list_studies(client, experiment)
+        client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+        studies = list_studies(client, experiment)
         study = next(s for s in studies if name in (None, s.name))
-        return client, study, tracking.load_trials(client, study)
+        return client, study, load_trials(client, study)
 
     return load

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hpo import tracking
+from hpo.tracking.reader import load_config, load_text, trial_runs
 
 STUDY = (
     "model=keras_tuner",
@@ -46,7 +46,7 @@ def test_a_keras_tuner_example_runs_unmodified(
     assert best.value == min(trial.value for trial in trials if trial.value is not None)
     assert {"loss", "val_loss", "mae", "val_mae"} <= set(client.get_run(best.run_id).data.metrics)
     assert study.metrics["test_mae"] > 0
-    recorded = yaml.safe_load(tracking.load_config(client, study))
+    recorded = yaml.safe_load(load_config(client, study))
     assert {
         name: {key: value for key, value in parameter.items() if value is not None}
         for name, parameter in recorded["search_space"].items()
@@ -134,7 +134,7 @@ def test_an_optuna_objective_with_conditional_params_runs_unmodified(
     assert (study.tags["hpo.dataset"], study.tags["hpo.resampling"], study.tags["hpo.n_folds"]) == ("own", "own", "1")
     assert not {"hpo.best_model_uri", "hpo.tested_trial", "hpo.problems"} & {k for k, v in study.tags.items() if v}
     assert not any(name.startswith(("test_", "refit_")) for name in study.metrics)
-    found = yaml.safe_load(tracking.load_text(client, study, "search_space.yaml"))
+    found = yaml.safe_load(load_text(client, study, "search_space.yaml"))
     assert found["rf_max_depth"] == {"type": "int", "low": 2, "high": 32, "log": True}
     plots = {Path(file.path).stem for file in client.list_artifacts(study.run_id, "plots")}
     assert {"optimization_history", "parallel_coordinates", "param_importances"} <= plots
@@ -253,7 +253,7 @@ def test_a_killed_study_of_an_objective_goes_on_with_the_same_values(
     client, study, trials = read("mine")
     assert (study.state, len(trials)) == ("finished", 6)
     assert [trial.number for trial in trials] == list(range(6))
-    runs = tracking.reader.trial_runs(client, study.experiment_id, study.run_id)
+    runs = trial_runs(client, study.experiment_id, study.run_id)
     by_attempt = {(int(r.data.tags["hpo.trial"]), int(r.data.tags["hpo.attempt"])): r for r in runs}
     repeated = [number for number, attempt in by_attempt if attempt]
     assert 1 <= len(repeated) <= n_workers
@@ -273,7 +273,7 @@ def test_a_lost_worker_s_trial_asks_again_and_is_given_the_same(
     assert hpo(*objective("killed_once", "executor=local", "limits.n_trials=2", "study=mine")) == 0
     client, study, trials = read("mine")
     assert [trial.state for trial in trials] == ["COMPLETE"] * 2
-    runs = tracking.reader.trial_runs(client, study.experiment_id, study.run_id)
+    runs = trial_runs(client, study.experiment_id, study.run_id)
     first = {r.data.tags["hpo.attempt"]: r.data.params for r in runs if r.data.tags["hpo.trial"] == "0"}
     assert set(first["0"]) == {"x"}
     assert first["1"]["x"] == first["0"]["x"]

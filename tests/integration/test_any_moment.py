@@ -10,7 +10,6 @@ import pytest
 from mlflow.entities import Run
 from toy_study import FOLDER, GOOD, Listed, Place, Silent, study_run, trial_runs
 
-from hpo import tracking
 from hpo.config.definition import Definition
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.limits import Limits
@@ -24,6 +23,10 @@ from hpo.models.objectives.optuna import OptunaObjective
 from hpo.run.runner import Runner
 from hpo.strategies.optuna import OptunaStrategy
 from hpo.study.study import ChosenOptions, Study
+from hpo.tracking.delivery import OutboxUploader
+from hpo.tracking.reader import find_study
+from hpo.tracking.resume import RecordedStudy, load_from_mlflow
+from hpo.tracking.writer import Tracker
 
 FOLDS = StratifiedKFoldResampling(2)
 OBJECTIVE = Objective("value", "minimize")
@@ -32,7 +35,7 @@ OBJECTIVE = Objective("value", "minimize")
 @pytest.fixture
 def place(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr("hpo.run.finalize.save_model", lambda *_: None)
-    monkeypatch.setattr(tracking.Tracker, "log_model", lambda *_: None)
+    monkeypatch.setattr(Tracker, "log_model", lambda *_: None)
     return Place()
 
 
@@ -52,7 +55,7 @@ def test_a_driver_that_is_killed_between_any_two_records_loses_and_doubles_nothi
         shutil.rmtree(FOLDER)
         FOLDER.mkdir(parents=True)
         (FOLDER / "outbox.jsonl").write_bytes(b"".join(lines[:n_lines]))
-        tracking.OutboxUploader(FOLDER, "toy", lambda: place.store).deliver()
+        OutboxUploader(FOLDER, "toy", lambda: place.store).deliver()
         recorded = place.recorded(n_folds)
         result = place.run(Listed(trials), 3, recorded=recorded, resampling=resampling)
         assert result.n_tests == 1, n_lines
@@ -95,8 +98,8 @@ def test_params_that_are_asked_for_survive_a_kill_between_any_two_records(
 ) -> None:
     monkeypatch.setattr("hpo.reporting.plots.draw", lambda *_: [])  # which take most of the time
 
-    def run(recorded: tracking.RecordedStudy | None = None) -> None:
-        tracker = tracking.Tracker(FOLDER, "toy", place.connect, lambda text: None)
+    def run(recorded: RecordedStudy | None = None) -> None:
+        tracker = Tracker(FOLDER, "toy", place.connect, lambda text: None)
         try:
             Runner(asking(), tracker, Silent(), ["seed=0"], recorded).run()
         finally:
@@ -120,10 +123,10 @@ def test_params_that_are_asked_for_survive_a_kill_between_any_two_records(
         shutil.rmtree(FOLDER)
         FOLDER.mkdir(parents=True)
         (FOLDER / "outbox.jsonl").write_bytes(b"".join(lines[:n_lines]))
-        tracking.OutboxUploader(FOLDER, "toy", lambda: place.store).deliver()
-        found = tracking.find_study(place.client, place.store[1], "toy-study")
+        OutboxUploader(FOLDER, "toy", lambda: place.store).deliver()
+        found = find_study(place.client, place.store[1], "toy-study")
         assert found is not None
-        run(tracking.load_from_mlflow(place.client, found, asking().evaluator.metric_names, 1))
+        run(load_from_mlflow(place.client, found, asking().evaluator.metric_names, 1))
         assert said(place.runs) == whole, n_lines
         assert "RUNNING" not in {each.info.status for each in place.runs}, n_lines
         cut = [each for each in trial_runs(place.runs) if each.data.tags.get("hpo.superseded") == "true"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpo import tracking
+from hpo.tracking.reader import list_studies
+from hpo.tracking.store import open_store
 
 # What is given → the key that the message must name, and a part of what it must say.
 TABLE: dict[str, tuple[list[str], str, str]] = {
@@ -312,8 +313,8 @@ def test_bad_input_is_refused_before_training(
     assert "  fix:      " in err
     assert said in err
     assert "secret" not in out + err
-    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-    assert tracking.list_studies(client, experiment) == []
+    client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    assert list_studies(client, experiment) == []
 
 
 def test_a_corrupt_file_is_refused_and_never_replaced_by_the_fallback(

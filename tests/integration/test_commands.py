@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hpo import tracking
+from hpo.tracking.reader import list_studies, load_config
+from hpo.tracking.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,15 +99,15 @@ def test_mnist_that_was_only_implied_falls_back_to_digits_and_everything_says_so
     (data,) = client.get_run(study.run_id).inputs.dataset_inputs
     assert data.dataset.name == "digits"
     assert "dataset=digits" in json.loads(study.tags["hpo.overrides"])
-    assert "mnist.load" not in tracking.load_config(client, study)
+    assert "mnist.load" not in load_config(client, study)
 
 
 def test_several_seeds_run_one_after_another(
     hpo: Callable[..., int], small: tuple[str, ...], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo("-m", "strategy=optuna", "seed=0,1", *small, "limits.n_trials=1", "max_epochs=1") == 0
-    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-    studies = tracking.list_studies(client, experiment)
+    client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    studies = list_studies(client, experiment)
     assert sorted(s.tags["hpo.seed"] for s in studies) == ["0", "1"]
     assert {s.state for s in studies} == {"finished"}
     assert [p.name for p in workdir.iterdir()] == ["hpo_runs"]
@@ -181,7 +182,7 @@ def test_reading_an_experiment_that_is_not_there_makes_none(
 ) -> None:
     assert hpo("list", "tracking.experiment=typo") == 2
     assert "tracking.experiment" in capsys.readouterr().err
-    client, _ = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "prepared", workdir, create=False)
+    client, _ = open_store("sqlite:///hpo_runs/mlflow.db", "prepared", workdir, create=False)
     assert client.get_experiment_by_name("typo") is None
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from report import all_runs, check_report, read_page
 
-from hpo import tracking
-from hpo.tracking import LOOK
+from hpo.tracking.comparisons import LOOK
+from hpo.tracking.store import open_store
 
 QUICK = ("dataset=breast_cancer", "model=random_forest", "model.grow_by=2", "max_epochs=5", "early_stopping.patience=1")
 LIMITS = ("limits.n_trials=4", "limits.timeout_seconds=null", "executor.threads_per_trial=1")
@@ -27,7 +27,7 @@ LIMITS = ("limits.n_trials=4", "limits.timeout_seconds=null", "executor.threads_
 
 @pytest.fixture
 def store(workdir: Path) -> tuple[Any, str]:
-    return tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    return open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
 
 
 def test_every_number_of_a_report_follows_from_the_runs(

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from hpo import tracking
 from hpo.config.definition import Definition
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.limits import Limits
@@ -33,6 +32,8 @@ from hpo.strategies.hyperopt import HyperoptStrategy
 from hpo.strategies.keras_tuner import HyperbandStrategy
 from hpo.strategies.sklearn import GridStrategy, RandomStrategy
 from hpo.study.study import ChosenOptions, Study
+from hpo.tracking.store import open_store
+from hpo.tracking.writer import Tracker
 
 N, N_TEST = 90, 30
 
@@ -86,9 +87,9 @@ def study(
 
 
 def run(built: Study, workdir: Path) -> Result:
-    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
     folder = workdir / "hpo_runs" / "studies" / built.name
-    tracker = tracking.Tracker(folder, built.name, lambda: (client, experiment), lambda text: None)
+    tracker = Tracker(folder, built.name, lambda: (client, experiment), lambda text: None)
     try:
         return Runner(built, tracker, Silent()).run()  # type: ignore[arg-type]
     finally:
@@ -210,7 +211,7 @@ def test_with_shuffled_labels_nothing_is_better_than_chance_but_what_was_selecte
     times. Watched accuracies are chosen as the best of an epoch: they lie above chance, which shows that a score
     taken there would be noticed.
     """
-    monkeypatch.setattr(tracking.Tracker, "log_model", lambda *_: "models:/none")
+    monkeypatch.setattr(Tracker, "log_model", lambda *_: "models:/none")
     model = KerasModel(build_mlp, batch_size=32)
     space = {"units": {"type": "int", "low": 8, "high": 64, "log": True}}
     means, tests, watched, winners = [], [], [], []

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hpo import config as configs
-from hpo import tracking
+from hpo.tracking.reader import list_studies
+from hpo.tracking.store import open_store
 
 
 @pytest.fixture
@@ -33,8 +34,8 @@ def test_a_plan_says_what_a_grid_costs_and_trains_nothing(planned: Callable[...,
         r"momentum +0 … 0.95 +0.9 +optimizer is sgd",
     ):
         assert re.search(line, out), out
-    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-    assert tracking.list_studies(client, experiment) == []
+    client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    assert list_studies(client, experiment) == []
 
 
 def test_a_plan_shows_the_rungs_that_a_study_then_keeps_to(

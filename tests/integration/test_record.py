@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import pytest
 
-from hpo.tracking import load_history
+from hpo.tracking.reader import load_history
 
 KERAS_METRICS = {"loss", "accuracy", "val_loss", "val_accuracy"}
 

@@ -13,7 +13,7 @@ import pytest
 
 from hpo import config as configs
 from hpo.core.states import State, StopReason
-from hpo.tracking import StudyRecord, TrialRecord
+from hpo.tracking.reader import StudyRecord, TrialRecord
 
 STRATEGIES = list(configs.options("strategy"))
 # Of folds, rungs, curves and processes that a library owns one each; the others train the network in the full tier.

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from contract.test_configs import compose
 
-from hpo import tracking
 from hpo.core.states import State
 from hpo.models.base import Origin
 from hpo.study.build import build_dataset, build_model, resolve_model
+from hpo.tracking.store import absolute
 
 # Few rows of Fashion-MNIST, and trials that fine-tune.
 SMALL = (
@@ -93,7 +93,7 @@ def test_a_base_can_be_named_as_mlflow_does(read: Callable[..., Any], with_base:
     by_name = origin()
     assert by_name.uri == base.tags["hpo.best_model_uri"]
     run_id = base.tags["hpo.best_trial_run_id"]
-    uri = tracking.absolute("sqlite:///hpo_runs/mlflow.db")
+    uri = absolute("sqlite:///hpo_runs/mlflow.db")
     client = mlflow.MlflowClient(uri, uri)
     client.create_registered_model("digits")
     client.create_model_version("digits", by_name.uri)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scale import ROOT, Figures, Job, Mark, broken
-from hpo import tracking
+from hpo.tracking.reader import list_studies, load_trials
+from hpo.tracking.store import open_store
 
 
 def figures(engine: str, n: int, ms: float, last_ms: float | None = None, seconds: float = 0.0) -> Figures:
@@ -53,8 +54,8 @@ def test_growth_and_a_cheaper_ray_tune_break_a_bound() -> None:
 def test_the_null_study_runs(hpo: Callable[..., int]) -> None:
     arguments = ("model=nothing", "strategy=random", "limits.n_trials=3", "executor.threads_per_trial=1")
     assert hpo(f"--config-dir={ROOT / 'benchmarks' / 'conf'}", *arguments) == 0
-    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-    (study,) = tracking.list_studies(client, experiment)
-    assert [trial.state for trial in tracking.load_trials(client, study)] == ["COMPLETE"] * 3
+    client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    (study,) = list_studies(client, experiment)
+    assert [trial.state for trial in load_trials(client, study)] == ["COMPLETE"] * 3
     assert study.tags["hpo.best_model_uri"]
     assert not study.tags["hpo.problems"]

@@ -10,7 +10,8 @@ from hpo.compare.studies import ComparedStudy, Group, from_record, group
 from hpo.core.early_stopping import EarlyStoppingOutcome
 from hpo.core.states import StopReason
 from hpo.core.trial import FoldResult, RecordedTrial, Trial
-from hpo.tracking import RecordedStudy, StudyRecord
+from hpo.tracking.reader import StudyRecord
+from hpo.tracking.resume import RecordedStudy
 
 IDENTITY: Mapping[str, Any] = {
     "seed": 0,

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpo import tracking
 from hpo.datasets.base import Dataset
 from hpo.datasets.csv import load
 from hpo.errors import DatasetError
+from hpo.tracking.reader import list_studies
+from hpo.tracking.store import open_store
 
 N = 40
 
@@ -328,5 +329,5 @@ def test_a_study_of_bad_data_ends_before_training(
     assert "  expected: " in err
     assert "  fix:      " in err
     assert said in err
-    client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
-    assert tracking.list_studies(client, experiment) == []
+    client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    assert list_studies(client, experiment) == []

@@ -9,12 +9,16 @@ import pytest
 import toy
 from toy_study import FOLDER, GOOD, Listed, Place, Silent, study_run, trial_runs
 
-from hpo import tracking
 from hpo.core.limits import Limits
 from hpo.core.states import State, StopReason
 from hpo.evaluation.resampling import StratifiedKFoldResampling
 from hpo.run.result import StopCause
 from hpo.strategies.base import Evaluate, SearchProblem, Strategy
+from hpo.tracking.delivery import OutboxUploader
+from hpo.tracking.outbox import undelivered
+from hpo.tracking.reader import find_study, load_trials
+from hpo.tracking.resume import load_from_outbox
+from hpo.tracking.writer import Tracker
 
 FOLDS = StratifiedKFoldResampling(2)
 
@@ -42,7 +46,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> Fits:
 @pytest.fixture
 def place(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr("hpo.run.finalize.save_model", lambda *_: None)
-    monkeypatch.setattr(tracking.Tracker, "log_model", lambda *_: None)
+    monkeypatch.setattr(Tracker, "log_model", lambda *_: None)
     return Place()
 
 
@@ -80,9 +84,9 @@ def test_finished_trials_are_not_trained_again_and_a_running_one_is(place: Place
     assert (old.data.tags["hpo.superseded"], old.info.status) == ("true", "KILLED")
     assert (new.data.tags["hpo.state"], new.data.tags["hpo.attempt"]) == ("COMPLETE", "1")
     assert place.steps(new, "val_loss") == [0, 1, 2]
-    found = tracking.find_study(place.client, place.store[1], "toy-study")
+    found = find_study(place.client, place.store[1], "toy-study")
     assert found is not None
-    assert [trial.run_id for trial in tracking.load_trials(place.client, found)][2] == new.info.run_id
+    assert [trial.run_id for trial in load_trials(place.client, found)][2] == new.info.run_id
 
 
 def test_a_pruner_is_told_again_what_it_has_seen(place: Place) -> None:
@@ -139,7 +143,7 @@ def test_rungs_are_taken_over(place: Place, fits: Fits, at: tuple[int, int, int]
 
 def test_the_outbox_tells_the_same_as_mlflow(place: Place) -> None:
     place.run(Listed([*GOOD[:2], {"x": 0.1, "kind": "nan"}], prune_at=None), 3, StopAt(1, 1, 1), resampling=FOLDS)
-    from_store, from_disk = place.recorded(2), tracking.load_from_outbox(FOLDER, ("loss", "val_loss"), 2)
+    from_store, from_disk = place.recorded(2), load_from_outbox(FOLDER, ("loss", "val_loss"), 2)
     assert from_disk is not None
     for one, other in zip(from_store.trials, from_disk.trials, strict=True):
         assert (one.trial.number, one.trial.params, one.trial.state) == (
@@ -158,13 +162,13 @@ def test_the_outbox_tells_the_same_as_mlflow(place: Place) -> None:
 def test_a_study_that_mlflow_never_heard_of_goes_on_from_its_outbox(place: Place, fits: Fits) -> None:
     place.is_reachable = False
     place.run(Listed(GOOD), 4, StopAt(2, 0, 1))
-    recorded = tracking.load_from_outbox(FOLDER, ("loss", "val_loss"), 1)
+    recorded = load_from_outbox(FOLDER, ("loss", "val_loss"), 1)
     result = place.run(Listed(GOOD), 4, recorded=recorded)
     assert result.model_uri is None
     assert place.runs == []
     assert fits.counts == {0.9: 1, 0.5: 1, 0.7: 2, 0.4: 1}
-    assert tracking.OutboxUploader(FOLDER, "toy", lambda: place.store).deliver() > 0
-    assert tracking.undelivered(Path("hpo_runs")) == []
+    assert OutboxUploader(FOLDER, "toy", lambda: place.store).deliver() > 0
+    assert undelivered(Path("hpo_runs")) == []
     assert study_run(place.runs).info.status == "FINISHED"
     finished = [run for run in trial_runs(place.runs) if run.data.tags["hpo.state"] == "COMPLETE"]
     assert [run.data.tags["hpo.trial"] for run in finished] == ["0", "1", "2", "3"]

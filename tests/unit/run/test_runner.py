@@ -11,7 +11,6 @@ import toy
 from mlflow.entities import Run
 from toy_study import Listed, Silent, study, study_run, trial_runs
 
-from hpo import tracking
 from hpo.core.limits import Limits
 from hpo.core.states import State, StopReason
 from hpo.core.trial import FoldResult
@@ -25,20 +24,22 @@ from hpo.run.result import Result, StopCause
 from hpo.run.runner import Runner
 from hpo.run.trials import MAX_LOST_NODES
 from hpo.strategies.base import Evaluate, SearchProblem, Strategy
+from hpo.tracking.store import open_store
+from hpo.tracking.writer import Tracker
 
 
 @pytest.fixture
 def run(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Result, mlflow.MlflowClient, list[Run]]]:
     # The toy has no library of its own that MLflow could log a model of.
     monkeypatch.setattr("hpo.run.finalize.save_model", lambda *_: None)
-    monkeypatch.setattr(tracking.Tracker, "log_model", lambda *_: None)
+    monkeypatch.setattr(Tracker, "log_model", lambda *_: None)
 
     def start(
         strategy: Strategy, limits: Limits, view: Silent | None = None, **options: Any
     ) -> tuple[Result, mlflow.MlflowClient, list[Run]]:
-        client, experiment = tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+        client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
         folder = Path("hpo_runs/studies/toy-study")
-        tracker = tracking.Tracker(folder, "toy", lambda: (client, experiment), lambda text: None)
+        tracker = Tracker(folder, "toy", lambda: (client, experiment), lambda text: None)
         try:
             built = study(strategy, limits, **options)
             result = Runner(built, tracker, view or Silent(), ["seed=0"]).run()

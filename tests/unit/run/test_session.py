@@ -13,8 +13,8 @@ import pytest
 
 from hpo.errors import ConfigError, TrackingError
 from hpo.run import session
-from hpo.tracking import StudyRecord
 from hpo.tracking.outbox import mark_delivered
+from hpo.tracking.reader import StudyRecord
 
 HOLD = """
 import sys, time

@@ -7,8 +7,9 @@ from typing import Any
 import mlflow
 import pytest
 
-from hpo import tracking
-from hpo.tracking.outbox import STUDY, delivered_bytes, mark_delivered, model_uri_of, run_id_of
+from hpo.tracking.delivery import OutboxUploader
+from hpo.tracking.outbox import STUDY, delivered_bytes, mark_delivered, model_uri_of, read_outbox, run_id_of
+from hpo.tracking.store import open_store
 from hpo.tracking.writer import DatasetRecord, Tracker
 
 Store = tuple[mlflow.MlflowClient, str]
@@ -17,7 +18,7 @@ TEXTS = {"fingerprint.json": "{}"}
 
 @pytest.fixture
 def store(workdir: Path) -> Store:
-    return tracking.open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
+    return open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
 
 
 def unreachable() -> Store:
@@ -81,9 +82,9 @@ def test_delivering_any_part_again_changes_nothing(store: Store, tmp_path: Path,
     tracker = Tracker(folder, "uid", lambda: store, lambda text: None)
     say_everything(tracker)
     tracker.close()
-    ends = [0, *(record.end for record in tracking.read_outbox(folder / "outbox.jsonl"))]
+    ends = [0, *(record.end for record in read_outbox(folder / "outbox.jsonl"))]
     mark_delivered(folder, ends[int(share * (len(ends) - 1))])
-    tracking.OutboxUploader(folder, "uid", lambda: store).deliver()
+    OutboxUploader(folder, "uid", lambda: store).deliver()
     check(store)
 
 
@@ -107,7 +108,7 @@ def test_which_runs_there_are_is_asked_once_and_not_for_every_trial(store: Store
         tracker.close(0.1)
         mark_delivered(folder, 0)
         calls.clear()
-        tracking.OutboxUploader(folder, "uid", lambda: (Counting(), experiment)).deliver()
+        OutboxUploader(folder, "uid", lambda: (Counting(), experiment)).deliver()
         assert calls.count("search_runs") == 1
         assert calls.count("create_run") == (13 if session == 0 else 0)
     assert len(runs_of(store)) == 13
@@ -122,7 +123,7 @@ def test_a_study_of_several_pages_is_found_again(store: Store, tmp_path: Path, m
         tracker.start_trial(number, {"x": 0.1})
     assert tracker.close()
     mark_delivered(folder, 0)
-    tracking.OutboxUploader(folder, "uid", lambda: store).deliver()
+    OutboxUploader(folder, "uid", lambda: store).deliver()
     assert len(runs_of(store)) == 6
 
 
@@ -153,7 +154,7 @@ def test_a_store_that_fails_in_the_middle_gets_everything_once(store: Store, tmp
     tracker = Tracker(folder, "uid", unreachable, lambda text: None)
     say_everything(tracker)
     tracker.close(0.1)
-    courier = tracking.OutboxUploader(folder, "uid", lambda: (Flaky(), experiment))
+    courier = OutboxUploader(folder, "uid", lambda: (Flaky(), experiment))
     for _ in range(40):
         try:
             courier.deliver()
