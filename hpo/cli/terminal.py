@@ -24,7 +24,7 @@ from hpo.run.result import Result, StopCause
 from hpo.strategies.base import Rung, StrategyTags
 from hpo.study.study import Study
 from hpo.tracking.reader import StudyRecord, TrialRecord
-from hpo.tracking.schema import Tag
+from hpo.tracking.schema import Metric, Tag, group_tag, metric_on_test, read_metrics_on_test
 from hpo.tracking.store import absolute
 from hpo.tracking.writer import Tracker
 
@@ -380,14 +380,14 @@ def print_studies(
     for heading in ("trials", "best", "test", "started"):
         table.add_column(heading, justify="right")
     for study in studies:
-        best = study.metrics.get("best_objective")
+        best = study.metrics.get(Metric.BEST_OBJECTIVE)
         metric = study.tags.get(Tag.OBJECTIVE, "").rpartition(" ")[2].removeprefix("val_")
-        test = study.metrics.get(f"test_{metric}")
+        test = study.metrics.get(metric_on_test(metric))
         table.add_row(
             study.name,
-            *(study.tags.get(f"hpo.{key}", "") for key in ("strategy", "model", "dataset")),
+            *(study.tags.get(group_tag(key), "") for key in ("strategy", "model", "dataset")),
             "stopped" if study.name not in held and _is_left_running(study) else study.state,
-            str(int(sum(study.metrics.get(key, 0) for key in ("n_complete", "n_pruned", "n_failed")))),
+            str(int(sum(study.metrics.get(key, 0) for key in (Metric.N_COMPLETE, Metric.N_PRUNED, Metric.N_FAILED)))),
             "" if best is None else f"{best:.5f}",
             "" if test is None else f"{test:.5f}",
             datetime.datetime.fromtimestamp(study.started).strftime("%Y-%m-%d %H:%M"),
@@ -407,9 +407,9 @@ def print_best(console: Console, study: StudyRecord, trial: TrialRecord, command
     """The best trial of a study and the command that trains it again."""
     metric = study.tags.get(Tag.OBJECTIVE, "objective").rpartition(" ")[2]
     console.print(f"[bold]{study.name}[/]: trial {trial.number}, {metric} {trial.value:.5f}", highlight=False)
-    tests = {name: value for name, value in study.metrics.items() if name.startswith("test_")}
+    tests = read_metrics_on_test(study.metrics)
     if tests:
-        scores = ", ".join(f"{name.removeprefix('test_')} {value:.5f}" for name, value in tests.items())
+        scores = ", ".join(f"{name} {value:.5f}" for name, value in tests.items())
         console.print(f"test: {scores}", highlight=False)
     for name, value in trial.params.items():
         console.print(f"  {name} = {value}", highlight=False)

@@ -22,9 +22,9 @@ from hpo.compare.settings import ComparisonSpec, word
 from hpo.compare.tasks import Task, Tasks, notes, ranks_table
 from hpo.compare.tidy import write_tables
 from hpo.errors import ConfigError, HpoError, redact
-from hpo.tracking.comparisons import KEY, LOOK, log_comparison, looks_at
+from hpo.tracking.comparisons import load_interim_analyses, log_comparison
 from hpo.tracking.reader import StudyRecord, list_studies, load_text
-from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.schema import Artifact, Tag, difference_metric, level_metric, study_tag
 from hpo.tracking.store import STORE_ERRORS
 
 RunStudy = Callable[[list[str]], int]
@@ -86,7 +86,9 @@ def compare(
         title = wanted.title if wanted.levels else f"{wanted.by}-{key[:6]}"
         folder = output_path / "comparisons" / title / folder_name(group.studies)
         folder.mkdir(parents=True, exist_ok=True)
-        looks = Looks(output_path / "comparisons" / "looks.json", key, looks_at(client, experiment_id, key))
+        looks = Looks(
+            output_path / "comparisons" / "looks.json", key, load_interim_analyses(client, experiment_id, key)
+        )
         missing = sorted(named - {study.name for study in found})
         comparison = Comparison(
             group,
@@ -96,9 +98,9 @@ def compare(
             missing,
         )
         files = [*write_tables(comparison, folder)]
-        report = folder / "report.md"
+        report = folder / Artifact.REPORT
         report.write_text(f"{text.markdown(comparison)}\n{_made_by(arguments)}\n", encoding="utf-8")
-        page = pages.write_page(comparison, folder / "report.html")
+        page = pages.write_page(comparison, folder / Artifact.REPORT_PAGE)
         look = {
             "seeds": group.seeds,
             "levels": sorted(group.studies),
@@ -132,8 +134,8 @@ def compare_tasks(
     tasks = Tasks(wanted.over, [Task(*each) for each in zip(wanted.tasks, comparisons, strict=True)], wanted.alpha)
     folder = output_path / "comparisons" / f"{wanted.title}-over-{word(wanted.over)}" / folder_name(wanted.tasks)
     folder.mkdir(parents=True, exist_ok=True)
-    page = pages.write_tasks_page(tasks, folder / "report.html")
-    report = folder / "report.md"
+    page = pages.write_tasks_page(tasks, folder / Artifact.REPORT_PAGE)
+    report = folder / Artifact.REPORT
     lines = [f"# {tasks.by} over {tasks.over}", "", f"**{tasks.verdict}**", ""]
     lines += [*text.markdown_table(*ranks_table(tasks)), "", *(f"- {note}" for note in notes(tasks)), ""]
     report.write_text("\n".join([*lines, _made_by(arguments), ""]), encoding="utf-8")
@@ -240,17 +242,17 @@ def _log(
     files: Sequence[Path],
 ) -> None:
     tags = {
-        KEY: key,
+        Tag.COMPARISON_KEY: key,
         Tag.BY: comparison.by,
         Tag.LEVELS: json.dumps(list(comparison.group.studies)),
-        LOOK: json.dumps(look),
+        Tag.INTERIM_ANALYSIS: json.dumps(look),
         Tag.VERDICT: comparison.verdict,
-        "mlflow.note.content": text.markdown(comparison),
-        **{f"hpo.study.{study.name}": study.record.run_id for study in comparison.group.all},
+        Tag.NOTE: text.markdown(comparison),
+        **{study_tag(study.name): study.record.run_id for study in comparison.group.all},
     }
-    metrics = {f"test_{comparison.metric}_{word(level.name)}": level.mean for level in comparison.levels}
+    metrics = {level_metric(comparison.metric, word(level.name)): level.mean for level in comparison.levels}
     for difference in comparison.differences:
-        metrics[f"difference_{word(difference.first)}_{word(difference.second)}"] = difference.mean
+        metrics[difference_metric(word(difference.first), word(difference.second))] = difference.mean
     log_comparison(client, experiment_id, name, tags, metrics, files)
 
 

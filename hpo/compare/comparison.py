@@ -25,7 +25,7 @@ from hpo.compare.studies import ComparedStudy, Group
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.objective import Objective
 from hpo.errors import ConfigError
-from hpo.tracking.schema import Tag
+from hpo.tracking.schema import Metric, Tag
 
 ALPHA = 0.05
 ROUNDING = 1e-12  # of sums of errors
@@ -317,7 +317,7 @@ class Comparison:
             over_tuning=tuple(sign * (b - t) for b, t in zip(best, test, strict=True)),
             n_trials=tuple(int(study.trials["ended_order"].notna().sum()) for study in studies),
             epochs=tuple(int(study.trials["epochs_run"].sum()) for study in studies),
-            seconds=tuple(float(study.record.metrics.get("search_seconds", math.nan)) for study in studies),
+            seconds=tuple(float(study.record.metrics.get(Metric.SEARCH_SECONDS, math.nan)) for study in studies),
             states=states,
             fits=fits,
             reached={

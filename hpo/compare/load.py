@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpo.compare.studies import TABLES, ComparedStudy, LeftOut, from_record, from_tables, unfinished
+from hpo.compare.studies import ComparedStudy, LeftOut, from_record, from_tables, unfinished
 from hpo.tracking.reader import StudyRecord, download
 from hpo.tracking.resume import load_from_mlflow
-from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.schema import TABLES, Artifact, Tag, table_file
 
 
 def load(client: Any, records: Sequence[StudyRecord], folder: Path) -> tuple[list[ComparedStudy], list[LeftOut]]:
@@ -27,7 +27,7 @@ def load(client: Any, records: Sequence[StudyRecord], folder: Path) -> tuple[lis
             continue
         study = read(client, record, folder)
         if study is None:
-            left_out.append(LeftOut(record.name, "its record has no fingerprint.json"))
+            left_out.append(LeftOut(record.name, f"its record has no {Artifact.IDENTITY}"))
         else:
             studies.append(study)
     return studies, left_out
@@ -41,8 +41,8 @@ def read(client: Any, record: StudyRecord, folder: Path) -> ComparedStudy | None
     if path is None:
         return None
     identity = json.loads(path.read_text(encoding="utf-8"))
-    tables = download(client, record.run_id, "tables", here)
-    if tables is not None and all((tables / f"{name}.parquet").exists() for name in TABLES):
+    tables = download(client, record.run_id, Artifact.TABLES, here)
+    if tables is not None and all((tables / table_file(name)).exists() for name in TABLES):
         return from_tables(record, identity, tables)
     n_folds = int(record.tags[Tag.N_FOLDS])
     metric = record.tags[Tag.OBJECTIVE].split(" ", 1)[1]

@@ -22,7 +22,15 @@ from hpo.errors import ConfigError
 from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows
 from hpo.tracking.reader import StudyRecord
 from hpo.tracking.resume import RecordedStudy
-from hpo.tracking.schema import Tag
+from hpo.tracking.schema import (
+    Tag,
+    group_tag,
+    limit_tag,
+    metric_on_test,
+    read_metrics_on_test,
+    read_objective_tags,
+    table_file,
+)
 
 # Tags that name the option of a group.
 GROUP_TAGS = ("strategy", "model", "dataset", "resampling")
@@ -39,7 +47,6 @@ _IMPLIED = {
 OWN = "own"
 # Libraries whose versions matter whatever the strategy is.
 _VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn")
-TABLES = ("trials", "folds", "epochs")
 LIMITS = ("n_trials", "timeout_seconds", "max_epochs_total")
 INFINITE = 1e300  # MLflow's SQL stores keep an infinite value as 1.8e308
 
@@ -68,17 +75,13 @@ class ComparedStudy:
     @property
     def objective(self) -> Objective:
         direction, metric = self.record.tags[Tag.OBJECTIVE].split(" ", 1)
-        others = {
-            key.removeprefix("hpo.objective."): way
-            for key, way in self.record.tags.items()
-            if key.startswith("hpo.objective.")
-        }
+        others = read_objective_tags(self.record.tags)
         return Objective(metric, direction, str(self.identity.get("objective.epoch", "best")), others)
 
     @property
     def test_score(self) -> float:
         """The objective's metric on the test split, by the study's winner; NaN where it is not recorded."""
-        return self.record.metrics.get(f"test_{self.objective.metric.removeprefix('val_')}", math.nan)
+        return self.record.metrics.get(metric_on_test(self.objective.metric.removeprefix("val_")), math.nan)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -101,13 +104,13 @@ class ComparedStudy:
     def level(self, by: str) -> str:
         """The study's level of a factor: the option of a group, or the value of a config key."""
         if by in GROUP_TAGS:
-            return self.record.tags[f"hpo.{by}"]
+            return self.record.tags[group_tag(by)]
         return _level(by, self.identity, json.loads(self.record.tags.get(Tag.CHOICES, "{}")))
 
 
 def from_tables(record: StudyRecord, identity: Mapping[str, Any], folder: Path) -> ComparedStudy:
     """A study whose tables were recorded."""
-    return ComparedStudy(record, flat(identity), lambda name: pd.read_parquet(folder / f"{name}.parquet"))
+    return ComparedStudy(record, flat(identity), lambda name: pd.read_parquet(folder / table_file(name)))
 
 
 def from_record(record: StudyRecord, identity: Mapping[str, Any], recorded: RecordedStudy) -> ComparedStudy:
@@ -250,7 +253,7 @@ def _comparable(identity: Mapping[str, Any], tags: Mapping[str, str], by: str) -
     ignored = _ignored(by)
     kept = {k: v for k, v in identity.items() if not any(k == i or k.startswith(f"{i}.") for i in ignored)}
     kept |= {f"versions.{name}": identity.get(f"versions.{name}") for name in _VERSIONS}
-    return kept | {f"limits.{name}": tags.get(f"hpo.limits.{name}") for name in LIMITS}
+    return kept | {f"limits.{name}": tags.get(limit_tag(name)) for name in LIMITS}
 
 
 def _level(by: str, identity: Mapping[str, Any], choices: Mapping[str, str]) -> str:
@@ -292,7 +295,7 @@ class Planned:
             raise ConfigError("model", study.names.model, expected, fix)
         identity = json.loads(json.dumps(study.identity, default=str))
         limits = study.definition.limits
-        tags = {f"hpo.limits.{name}": str(getattr(limits, name)) for name in LIMITS}
+        tags = {limit_tag(name): str(getattr(limits, name)) for name in LIMITS}
         return cls(flat(identity), tags, study.names.choices)
 
 
@@ -411,7 +414,7 @@ def unfinished(record: StudyRecord) -> LeftOut | None:
     """Why a study cannot be compared yet, if that is so."""
     if record.state != "finished":
         return LeftOut(record.name, f"it is {record.state}", f"python -m hpo resume {record.name}")
-    is_tested = any(name.startswith("test_") for name in record.metrics)
+    is_tested = bool(read_metrics_on_test(record.metrics))
     if not is_tested and record.tags.get(Tag.DATASET) == OWN:
         return LeftOut(record.name, "its objective has no test data here, and test scores are compared")
     if not is_tested:

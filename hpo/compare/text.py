@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hpo.compare.comparison import Comparison, Level
 from hpo.compare.statistics import Difference
-from hpo.tracking.schema import Tag
+from hpo.tracking.schema import Tag, group_tag, limit_tag
 
 Rows = tuple[list[str], list[list[str]]]
 """Headings, and cells by row."""
@@ -41,9 +41,9 @@ def setting(comparison: Comparison) -> str:
     study, n = comparison.group.any, len(comparison.seeds)
     tags = study.record.tags
     keys = ("model", "dataset", "resampling", "strategy")
-    shared = [tags[f"hpo.{key}"] for key in keys if key != comparison.by and f"hpo.{key}" in tags]
+    shared = [tags[group_tag(key)] for key in keys if key != comparison.by and group_tag(key) in tags]
     units = {"n_trials": "trials", "timeout_seconds": "seconds", "max_epochs_total": "epochs"}
-    limits = {unit: tags.get(f"hpo.limits.{key}", "None") for key, unit in units.items()}
+    limits = {unit: tags.get(limit_tag(key), "None") for key, unit in units.items()}
     given = [f"{limit} {unit}" for unit, limit in limits.items() if limit != "None"]
     trials = f", at most {' or '.join(given)} each" if given else ""
     return f"{comparison.by} on {', '.join(shared)}{trials}, {n} seeds ({', '.join(map(str, comparison.seeds))})"

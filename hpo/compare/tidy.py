@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hpo.compare.comparison import Comparison
-from hpo.compare.studies import TABLES
+from hpo.tracking.schema import TABLES, table_file
 
 
 def tidy(comparison: Comparison, name: str) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
             kinds = {type(value) for value in table[column].dropna()}
             if len(kinds) > 1:
                 table[column] = table[column].map(lambda value: None if pd.isna(value) else str(value))
-        paths += [folder / f"{name}.parquet", folder / f"{name}.csv"]
+        paths += [folder / table_file(name), folder / table_file(name, "csv")]
         table.to_parquet(paths[-2], index=False)
         table.to_csv(paths[-1], index=False)
     return paths

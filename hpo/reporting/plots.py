@@ -23,6 +23,7 @@ from hpo.core.states import State
 from hpo.core.trial import Trial
 from hpo.reporting import importance
 from hpo.reporting.tables import mean_curves
+from hpo.tracking.schema import Artifact
 
 N_CURVES = 5
 MIN_FOR_IMPORTANCES = 4
@@ -38,19 +39,19 @@ def draw(trials: Sequence[Trial], definition: Definition, folder: Path) -> list[
         return []
     folder.mkdir(parents=True, exist_ok=True)
     plots: dict[str, Callable[[], Figure]] = {
-        "optimization_history": lambda: optimization_history(trials, definition),
+        Artifact.OPTIMIZATION_HISTORY: lambda: optimization_history(trials, definition),
     }
     if any(fold.history for trial in complete for fold in trial.folds):
-        plots["learning_curves"] = lambda: learning_curves(complete, definition)
+        plots[Artifact.LEARNING_CURVES] = lambda: learning_curves(complete, definition)
     if definition.space:
-        plots["parallel_coordinates"] = lambda: parallel_coordinates(trials, definition)
+        plots[Artifact.PARALLEL_COORDINATES] = lambda: parallel_coordinates(trials, definition)
     if found := _importances(complete, definition):
-        plots["param_importances"] = lambda: param_importances(found, len(complete), definition.objective.metric)
+        plots[Artifact.PARAM_IMPORTANCES] = lambda: param_importances(found, len(complete), definition.objective.metric)
     paths = []
     with plt.rc_context(STYLE):
         for name, plot in plots.items():
             figure = plot()
-            path = folder / f"{name}.png"
+            path = folder / name
             figure.savefig(path, dpi=110, bbox_inches="tight")
             paths.append(path)
             plt.close(figure)

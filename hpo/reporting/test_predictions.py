@@ -35,17 +35,17 @@ def write(answers: TestPredictions, folder: Path) -> list[Path]:
     pictures: dict[str, Callable[[], Figure]] = {}
     if answers.class_names:
         paths += _report(answers, folder)
-        pictures["confusion_matrix"] = lambda: _confusion(answers)
+        pictures[Artifact.CONFUSION_MATRIX_PLOT] = lambda: _confusion(answers)
     else:
-        pictures["residuals"] = lambda: _residuals(answers)
+        pictures[Artifact.RESIDUALS] = lambda: _residuals(answers)
     maps = answers.feature_maps
     if maps is not None:
-        pictures["filters"] = lambda: _filters(maps)
-        pictures["feature_maps"] = lambda: _feature_maps(maps)
+        pictures[Artifact.FILTERS] = lambda: _filters(maps)
+        pictures[Artifact.FEATURE_MAPS] = lambda: _feature_maps(maps)
     with plt.rc_context(STYLE):
         for name, draw in pictures.items():
             figure = draw()
-            paths.append(folder / f"{name}.png")
+            paths.append(folder / name)
             figure.savefig(paths[-1], dpi=110, bbox_inches="tight")
             plt.close(figure)
     return paths

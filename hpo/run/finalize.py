@@ -24,7 +24,7 @@ from hpo.run.trials import MAX_LOST_NODES
 from hpo.tracking.flavors import save_model
 from hpo.tracking.outbox import STUDY, model_uri_of, run_id_of
 from hpo.tracking.resume import RecordedStudy
-from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.schema import TABLES, Artifact, Metric, Tag, metric_on_test, read_metrics_on_test, table_file
 from hpo.tracking.writer import Tracker
 
 
@@ -107,11 +107,7 @@ class Finish:
         """The score of a winner that was tested before the study went on."""
         if self._recorded is None or self._recorded.tags.get(Tag.TESTED_TRIAL) != str(best.number):
             return None
-        scores = {
-            name.removeprefix("test_"): value
-            for name, value in self._recorded.metrics.items()
-            if name.startswith("test_")
-        }
+        scores = read_metrics_on_test(self._recorded.metrics)
         return TestScore(scores, self._study.evaluator.n_samples["test"]) if scores else None
 
     def _winner(self, best: Trial, is_finished: bool) -> FittedModel | None:
@@ -148,8 +144,8 @@ class Finish:
         )
         if refitted.weights_path is None:
             raise StudyFailed(f"the winner could not be refitted: {refitted.error or refitted.outcome.stop_reason}")
-        took = {"refit_seconds": time.monotonic() - started}
-        self._tracker.log_metrics(STUDY, took | ({"refit_epochs": n_epochs} if has_epochs else {}), self._session)
+        took = {Metric.REFIT_SECONDS: time.monotonic() - started}
+        self._tracker.log_metrics(STUDY, took | ({Metric.REFIT_EPOCHS: n_epochs} if has_epochs else {}), self._session)
         return study.evaluator.restore(best.params, Path(refitted.weights_path))
 
     def _carry_out(self, task: Task) -> FoldResult:
@@ -175,14 +171,11 @@ class Finish:
         fits = fits_of(result.trials, objective, n_samples.get("validation", 0))
         for number, fit in fits.items():
             tracker.set_tags(number, {Tag.FIT: fit.value})
-        for name, rows in (
-            ("trials", trial_rows(result.trials, objective, fits)),
-            ("folds", fold_rows(result.trials)),
-            ("epochs", epoch_rows(result.trials)),
-        ):
+        tables = (trial_rows(result.trials, objective, fits), fold_rows(result.trials), epoch_rows(result.trials))
+        for name, rows in zip(TABLES, tables, strict=True):
             with full_disk_ends_the_study():
-                path = write_table(rows, tracker.folder / "tables" / f"{name}.parquet")
-            tracker.log_file(STUDY, path, "tables")
+                path = write_table(rows, tracker.folder / Artifact.TABLES / table_file(name))
+            tracker.log_file(STUDY, path, Artifact.TABLES)
         tracker.log_text(STUDY, trials_csv(result.trials), Artifact.TRIALS_CSV)
         if self._study.is_defined_by_run:  # only now known
             tracker.log_text(STUDY, space_text(self._study.definition.space), Artifact.SEARCH_SPACE)
@@ -199,15 +192,15 @@ class Finish:
         test = self._result.test
         assert test is not None
         tags = {Tag.TESTED_TRIAL: best.number, Tag.N_TESTS: self._result.n_tests}
-        scores = {f"test_{name}": value for name, value in test.metrics.items()}
-        self._tracker.set_tags(STUDY, {**tags, "mlflow.note.content": description(self._result, best)}, scores)
+        scores = {metric_on_test(name): value for name, value in test.metrics.items()}
+        self._tracker.set_tags(STUDY, {**tags, Tag.NOTE: description(self._result, best)}, scores)
 
     def _record_answers(self, said: TestPredictions) -> None:
         from hpo.reporting import test_predictions  # matplotlib: slow to import, and only needed here
 
         try:
-            for path in test_predictions.write(said, self._tracker.folder / "test"):
-                self._tracker.log_file(STUDY, path, "test")
+            for path in test_predictions.write(said, self._tracker.folder / Artifact.TEST):
+                self._tracker.log_file(STUDY, path, Artifact.TEST)
         except StudyFailed:
             raise
         except Exception as error:  # a picture is not worth a study
@@ -218,7 +211,7 @@ class Finish:
             Tag.BEST_TRIAL: best.number,
             Tag.BEST_PARAMS: canonical(best.params),
             Tag.BEST_TRIAL_RUN_ID: run_id_of(self._tracker.key(best.number)),
-            "mlflow.note.content": description(self._result, best),
+            Tag.NOTE: description(self._result, best),
         }
         self._tracker.set_tags(STUDY, tags)
         found = {"trial": best.number, "value": best.value, "params": dict(best.params)}
@@ -227,10 +220,10 @@ class Finish:
     def _record_end(self) -> None:
         tracker, result = self._tracker, self._result
         totals: dict[str, float] = {
-            "n_trials": sum(t.state.is_finished for t in result.trials),
-            "n_interrupted": sum(t.state is State.WAITING for t in result.trials),
-            "epochs_saved_total": sum(t.epochs_saved for t in result.trials),
-            "epochs_interrupted": sum(t.epochs_run for t in result.trials if t.state is State.WAITING),
+            Metric.N_TRIALS: sum(t.state.is_finished for t in result.trials),
+            Metric.N_INTERRUPTED: sum(t.state is State.WAITING for t in result.trials),
+            Metric.EPOCHS_SAVED_TOTAL: sum(t.epochs_saved for t in result.trials),
+            Metric.EPOCHS_INTERRUPTED: sum(t.epochs_run for t in result.trials if t.state is State.WAITING),
         }
         tracker.log_metrics(STUDY, totals, self._session)
         if result.end is not StopCause.INTERRUPTED:
@@ -242,8 +235,8 @@ class Finish:
         from hpo.reporting import plots  # matplotlib and Optuna: slow to import, and only needed here
 
         try:
-            for path in plots.draw(self._result.trials, self._study.definition, self._tracker.folder / "plots"):
-                self._tracker.log_file(STUDY, path, "plots")
+            for path in plots.draw(self._result.trials, self._study.definition, self._tracker.folder / Artifact.PLOTS):
+                self._tracker.log_file(STUDY, path, Artifact.PLOTS)
         except StudyFailed:
             raise
         except Exception as error:  # a picture is not worth a study

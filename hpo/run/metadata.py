@@ -21,7 +21,7 @@ from hpo.study.identity import MUTABLE
 from hpo.study.study import Study
 from hpo.tracking.outbox import STUDY
 from hpo.tracking.resume import RecordedStudy
-from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.schema import Artifact, Tag, limit_tag, objective_tag
 from hpo.tracking.writer import DatasetRecord, Tracker
 
 
@@ -54,7 +54,7 @@ def record_start(
         Tag.PROBLEMS: "",
         Tag.DRIVER: json.dumps(driver()),
         Tag.DRIVER_SEEN: str(round(time.time())),
-        **{f"hpo.limits.{name}": str(value) for name, value in asdict(study.definition.limits).items()},
+        **{limit_tag(name): str(value) for name, value in asdict(study.definition.limits).items()},
         Tag.EXECUTOR: json.dumps(study.config.get("executor", {}), sort_keys=True),
         Tag.WORKERS: str(study.executor.n_workers),
     }
@@ -82,7 +82,7 @@ def _record_new(study: Study, tracker: Tracker, overrides: Sequence[str], may_ch
         Tag.DATA_DIGEST: study.dataset.digest,
         Tag.FOLDS_DIGEST: study.evaluator.folds_digest,
         Tag.OBJECTIVE: f"{study.definition.objective.direction} {study.definition.objective.metric}",
-        **{f"hpo.objective.{name}": way for name, way in study.definition.objective.others.items()},
+        **{objective_tag(name): way for name, way in study.definition.objective.others.items()},
         Tag.N_FOLDS: study.evaluator.n_folds,
         Tag.BACKEND: study.strategy.tags.backend,
         Tag.THREADS_PER_TRIAL: study.executor.threads_per_trial,

@@ -28,7 +28,7 @@ from hpo.run.result import Result, StopCause
 from hpo.run.trials import Control, ReplayedTrial, RunningTrial
 from hpo.study.study import Study
 from hpo.tracking.resume import RecordedStudy
-from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.schema import Artifact, Metric, Tag, fold_metric, fold_score_metric, traceback_file
 from hpo.tracking.writer import Tracker
 
 # With more folds than this, their curves and scores are in history.parquet and the outcomes only.
@@ -217,7 +217,7 @@ class Runner:
         self._tracker.log_fold(running.number, result, budget >= self.study.max_epochs)
         if 1 < n_folds <= MAX_FOLD_CURVES:
             if result.score is not None:
-                self._tracker.log_metrics(running.number, {f"fold_{result.fold}/score": result.score}, budget)
+                self._tracker.log_metrics(running.number, {fold_score_metric(result.fold): result.score}, budget)
             self._record_history(running.trial)  # now, so that a killed study need not train this fold again
 
     def _record_history(self, trial: Trial) -> None:
@@ -230,7 +230,7 @@ class Runner:
             number = running.number
             self._tracker.set_tags(number, {Tag.ERROR: lost.error or "the worker was lost"})
             if lost.traceback:
-                self._tracker.log_text(number, lost.traceback, f"traceback_fold_{lost.fold}.txt")
+                self._tracker.log_text(number, lost.traceback, traceback_file(lost.fold))
             self._tracker.close_running_trials([number], lost.outcome.stop_reason)
             self._tracker.start_trial(number, running.params, running.attempt)
 
@@ -376,7 +376,7 @@ class Runner:
         if n_folds == 1:
             return dict(logs)
         watched = (definition.early_stopping.monitor, definition.objective.metric)
-        return {f"fold_{fold}/{name}": logs[name] for name in watched if name in logs and n_folds <= MAX_FOLD_CURVES}
+        return {fold_metric(fold, name): logs[name] for name in watched if name in logs and n_folds <= MAX_FOLD_CURVES}
 
     def poll(self) -> Decision:
         return self._decision
@@ -412,14 +412,14 @@ class Runner:
 
     def _progress(self) -> dict[str, float]:
         progress: dict[str, float] = {
-            "n_complete": self._n_by_state[State.COMPLETE],
-            "n_pruned": self._n_by_state[State.PRUNED],
-            "n_failed": self._n_by_state[State.FAIL],
-            "epochs_total": self._epochs_total,
-            "search_seconds": self._seconds,
+            Metric.N_COMPLETE: self._n_by_state[State.COMPLETE],
+            Metric.N_PRUNED: self._n_by_state[State.PRUNED],
+            Metric.N_FAILED: self._n_by_state[State.FAIL],
+            Metric.EPOCHS_TOTAL: self._epochs_total,
+            Metric.SEARCH_SECONDS: self._seconds,
         }
         if self._best and self._best.value is not None:
-            progress["best_objective"] = self._best.value
+            progress[Metric.BEST_OBJECTIVE] = self._best.value
         return progress
 
     def _forget_weights(self, trial: Trial) -> None:

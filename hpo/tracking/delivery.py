@@ -18,7 +18,7 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from hpo.tracking.outbox import MODEL_URI, RUN_ID, STUDY, Record, delivered_bytes, mark_delivered, read_outbox
-from hpo.tracking.schema import Tag
+from hpo.tracking.schema import Artifact, Tag
 
 METRICS_A_BATCH, OTHERS_A_BATCH = 800, 100  # MLflow takes 1000 in one call, of which 100 params and 100 tags
 RUNS_A_PAGE = 1000
@@ -108,7 +108,7 @@ class OutboxUploader:
         self._has_looked = True
         token: str | None = ""
         while token is not None:
-            mine = f"tags.`hpo.study_uid` = '{self._uid}'"
+            mine = f"tags.`{Tag.STUDY_UID}` = '{self._uid}'"
             page = client.search_runs([experiment_id], mine, max_results=RUNS_A_PAGE, page_token=token or None)
             self._run_ids |= {run.data.tags[Tag.RUN_KEY]: run.info.run_id for run in page}
             token = page.token or None
@@ -117,7 +117,7 @@ class OutboxUploader:
         """The MLflow id of a run, if MLflow has it."""
         if key not in self._run_ids:
             client, experiment_id = self.store
-            text = f"tags.`hpo.study_uid` = '{self._uid}' and tags.`hpo.run_key` = '{key}'"
+            text = f"tags.`{Tag.STUDY_UID}` = '{self._uid}' and tags.`{Tag.RUN_KEY}` = '{key}'"
             found = client.search_runs([experiment_id], text, max_results=1)
             if not found:
                 return None
@@ -168,7 +168,7 @@ class OutboxUploader:
             return
         client, experiment_id = self.store
         tags = {name: self._value(value) for name, value in body["tags"].items()}
-        tags |= {Tag.STUDY_UID: self._uid, Tag.RUN_KEY: key, "mlflow.runName": body["name"]}
+        tags |= {Tag.STUDY_UID: self._uid, Tag.RUN_KEY: key, Tag.RUN_NAME: body["name"]}
         run = client.create_run(experiment_id, body["at"], tags, run_name=body["name"])
         self._run_ids[key] = run.info.run_id
 
@@ -259,7 +259,7 @@ class OutboxUploader:
         if model_id is None:
             mlflow.set_experiment(experiment_id=experiment_id)
             options = {"validate_serving_input": False}  # was tried when it was saved
-            logged = Model.log(None, _Saved(path), run_id=self._id(key), name="model", **options)
+            logged = Model.log(None, _Saved(path), run_id=self._id(key), name=Artifact.MODEL, **options)
             model_id = logged.model_id
         self._model_uris[key] = f"models:/{model_id}"
         outputs = client.get_run(self._id(STUDY)).outputs

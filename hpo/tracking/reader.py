@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from hpo.core.states import State, StopReason
-from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.schema import Artifact, Metric, Tag, fold_tag, parse_fold_tag
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TrialRecord:
     @property
     def value(self) -> float | None:
         """The objective; None unless the trial is COMPLETE."""
-        return self.metrics.get("objective")
+        return self.metrics.get(Metric.OBJECTIVE)
 
 
 def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: str, order: str) -> list[Run]:
@@ -66,7 +66,7 @@ def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: 
 
 def list_studies(client: mlflow.MlflowClient, experiment_id: str) -> list[StudyRecord]:
     """All studies of an experiment, newest first."""
-    runs = search_runs(client, experiment_id, "tags.`hpo.kind` = 'study'", "attributes.start_time DESC")
+    runs = search_runs(client, experiment_id, f"tags.`{Tag.KIND}` = 'study'", "attributes.start_time DESC")
     return [_study(run) for run in runs]
 
 
@@ -75,15 +75,15 @@ def find_study(
 ) -> StudyRecord | None:
     """The newest study of that name, or None; where ``uid`` is known the one that has it, whatever its name is now."""
     quoted = name.replace("'", "")
-    same = f"attributes.run_name = '{quoted}'" if uid is None else f"tags.`hpo.study_uid` = '{uid}'"
-    text = f"tags.`hpo.kind` = 'study' and {same}"
+    same = f"attributes.run_name = '{quoted}'" if uid is None else f"tags.`{Tag.STUDY_UID}` = '{uid}'"
+    text = f"tags.`{Tag.KIND}` = 'study' and {same}"
     runs = search_runs(client, experiment_id, text, "attributes.start_time DESC")
     return _study(runs[0]) if runs else None
 
 
 def trial_runs(client: mlflow.MlflowClient, experiment_id: str, study_run_id: str) -> list[Run]:
     """The runs of a study's trials, those that a later attempt has taken the place of included."""
-    text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study_run_id}' and tags.`hpo.kind` = 'trial'"
+    text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study_run_id}' and tags.`{Tag.KIND}` = 'trial'"
     return search_runs(client, experiment_id, text, "attributes.start_time ASC")
 
 
@@ -124,8 +124,9 @@ def load_config(client: mlflow.MlflowClient, study: StudyRecord) -> str:
 
 def fold_summaries(tags: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
     """What the tags of a trial say of its folds, by fold."""
-    numbers = sorted(int(rest) for key in tags if (rest := key.removeprefix("hpo.fold_")).isdigit())
-    return [json.loads(tags[f"hpo.fold_{number}"]) for number in numbers]
+    parsed = (parse_fold_tag(name) for name in tags)
+    folds = sorted(fold for fold, budget in filter(None, parsed) if budget is None)
+    return [json.loads(tags[fold_tag(fold)]) for fold in folds]
 
 
 def _study(run: Run) -> StudyRecord:

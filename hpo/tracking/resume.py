@@ -20,7 +20,7 @@ from hpo.core.trial import FoldResult, RecordedTrial, Trial
 from hpo.errors import TrackingError
 from hpo.tracking.outbox import STUDY, read_outbox
 from hpo.tracking.reader import StudyRecord, download, fold_summaries, load_history, load_text, trial_runs
-from hpo.tracking.schema import Artifact, Tag
+from hpo.tracking.schema import Artifact, Metric, Tag, parse_fold_tag
 
 Curves = Mapping[str, tuple[float, ...]]
 _History = Mapping[int, Mapping[str, list[float]]]
@@ -137,7 +137,7 @@ class _Said:
             # What only MLflow knows, such as the address of a model, is at least known to be there.
             self.tags |= {name: str(value) for name, value in body.get("tags", {}).items()}
         if kind == "start":
-            self.tags["mlflow.runName"] = body["name"]
+            self.tags[Tag.RUN_NAME] = body["name"]
             self.texts |= body.get("texts", {})
         for name, value, _, step in body.get("metrics", ()):
             self.points.setdefault(name, {})[step] = value
@@ -158,7 +158,7 @@ def _trials(runs: Sequence[_Run], metrics: Sequence[str], n_folds: int) -> tuple
 def _trial(run: _Run, metrics: Sequence[str], n_folds: int) -> RecordedTrial:
     state = State(run.tags[Tag.STATE])
     summaries = fold_summaries(run.tags)
-    rungs = [json.loads(text) for name, text in run.tags.items() if "_at_" in name and name.startswith("hpo.fold_")]
+    rungs = [json.loads(text) for name, text in run.tags.items() if (parse_fold_tag(name) or (0, None))[1] is not None]
     curves = _curves_of(run, metrics, n_folds)
     folds = tuple(FoldResult.of(summary, curves(summary)) for summary in summaries)
     if not state.is_finished:
@@ -171,8 +171,8 @@ def _trial(run: _Run, metrics: Sequence[str], n_folds: int) -> RecordedTrial:
     }
     results |= {(result.fold, result.budget or 0): result for result in folds}
     params = json.loads(run.tags[Tag.PARAMS])
-    seconds = run.metrics.get("total_seconds", 0.0)
-    ended_seconds = run.metrics.get("ended_seconds")
+    seconds = run.metrics.get(Metric.TOTAL_SECONDS, 0.0)
+    ended_seconds = run.metrics.get(Metric.ENDED_SECONDS)
     trial = Trial(int(run.tags[Tag.TRIAL]), params, folds, seconds, not state.is_finished, ended_seconds)
     try:
         domains = json.loads(run.tags.get(Tag.DOMAINS, "{}"))

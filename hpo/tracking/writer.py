@@ -6,7 +6,6 @@ statements wait on disk.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -28,7 +27,17 @@ from hpo.core.trial import FoldResult, Trial
 from hpo.errors import DISK_FULL, StudyFailed, redact
 from hpo.tracking.delivery import Connect, OutboxUploader
 from hpo.tracking.outbox import STUDY, Outbox, Record, run_id_of
-from hpo.tracking.schema import Tag
+from hpo.tracking.schema import (
+    Metric,
+    Tag,
+    best_metric,
+    fold_tag,
+    objective_metric,
+    phase_metric,
+    traceback_file,
+    user_file,
+    user_tag,
+)
 
 FLUSH_SECONDS = 2.0
 MAX_WAIT_SECONDS = 30.0  # between two attempts while the store does not answer
@@ -144,11 +153,9 @@ class Tracker:
     def log_note(self, number: int, name: str, text: str) -> None:
         """What an objective says of its trial: a tag, or a text file where MLflow takes no such tag."""
         if len(text) <= MAX_NOTE and re.fullmatch(r"[\w .:-]{1,200}", name):
-            self.set_tags(number, {f"user.{name}": text})
+            self.set_tags(number, {user_tag(name): text})
         else:
-            shown = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
-            digest = hashlib.blake2b(name.encode(errors="replace"), digest_size=4).hexdigest()
-            self.log_text(number, text, f"user/{shown}-{digest}.txt")  # names that are shown alike are told apart
+            self.log_text(number, text, user_file(name))
 
     def log_metrics(self, key: RunKey, metrics: Mapping[str, float], step: int = 0) -> None:
         """One point a metric."""
@@ -161,9 +168,9 @@ class Tracker:
     def log_fold(self, number: int, result: FoldResult, is_whole_budget: bool) -> None:
         """Record the outcome of a fold; those of smaller budgets are kept beside the last one."""
         text = _json(result.summary())
-        tags = {f"hpo.fold_{result.fold}": text}
+        tags = {fold_tag(result.fold): text}
         if not is_whole_budget:
-            tags[f"hpo.fold_{result.fold}_at_{result.budget}"] = text
+            tags[fold_tag(result.fold, result.budget)] = text
         self.set_tags(number, tags)
 
     def end_trial(
@@ -179,7 +186,7 @@ class Tracker:
         """
         for fold in trial.folds:
             if fold.traceback:
-                self.log_text(trial.number, fold.traceback, f"traceback_fold_{fold.fold}.txt")
+                self.log_text(trial.number, fold.traceback, traceback_file(fold.fold))
         failed = "FAILED" if trial.state is State.FAIL else "KILLED" if trial.state is State.WAITING else "FINISHED"
         self._put(
             trial.number,
@@ -380,35 +387,35 @@ def _final_metrics(trial: Trial, objective: Objective) -> dict[str, float]:
     """The scalars that people sort trials by; with several folds, means over them (of epochs, medians)."""
     outcomes = [fold.outcome for fold in trial.folds]
     metrics: dict[str, float] = {
-        "epochs_run": trial.epochs_run,
-        "epochs_saved": trial.epochs_saved,
-        "total_seconds": trial.seconds,
+        Metric.EPOCHS_RUN: trial.epochs_run,
+        Metric.EPOCHS_SAVED: trial.epochs_saved,
+        Metric.TOTAL_SECONDS: trial.seconds,
     }
     if trial.values is not None:
-        metrics["objective"] = trial.values[0]
+        metrics[Metric.OBJECTIVE] = trial.values[0]
         others = zip(trial.folds[0].others, trial.values[1:], strict=True)
-        metrics |= {f"objective_{name}": value for name, value in others}
+        metrics |= {objective_metric(name): value for name, value in others}
     elif trial.mean_score is not None:  # at the budget at which it was dropped
-        metrics["rung_objective"] = trial.mean_score
+        metrics[Metric.RUNG_OBJECTIVE] = trial.mean_score
     if trial.ended_seconds is not None:
-        metrics["ended_seconds"] = trial.ended_seconds
+        metrics[Metric.ENDED_SECONDS] = trial.ended_seconds
     train_score = trial.train_score(objective)
     if train_score is not None and trial.value is not None:
-        metrics |= {"train_score": train_score, "generalisation_gap": statistics.fmean(trial.gaps(objective))}
+        metrics |= {Metric.TRAIN_SCORE: train_score, Metric.GENERALISATION_GAP: statistics.fmean(trial.gaps(objective))}
     if trial.std is not None and trial.standard_error is not None:
-        metrics |= {"objective_std": trial.std, "objective_se": trial.standard_error}
+        metrics |= {Metric.OBJECTIVE_STD: trial.std, Metric.OBJECTIVE_SE: trial.standard_error}
     for phase in {phase for fold in trial.folds for phase in fold.seconds}:
-        metrics[f"{phase}_seconds"] = sum(fold.seconds.get(phase, 0.0) for fold in trial.folds)
+        metrics[phase_metric(phase)] = sum(fold.seconds.get(phase, 0.0) for fold in trial.folds)
     if trial.best_epochs:
-        metrics["best_epoch"] = statistics.median(trial.best_epochs)
+        metrics[Metric.BEST_EPOCH] = statistics.median(trial.best_epochs)
     stopped = [outcome.stopped_epoch for outcome in outcomes if outcome.stopped_epoch is not None]
     if stopped and len(stopped) == len(outcomes):
-        metrics["stopped_epoch"] = statistics.median(stopped)
+        metrics[Metric.STOPPED_EPOCH] = statistics.median(stopped)
     best_values = [outcome.best_value for outcome in outcomes if outcome.best_value is not None]
     if best_values:
-        metrics[f"best_{outcomes[0].monitor}"] = statistics.fmean(best_values)
+        metrics[best_metric(outcomes[0].monitor)] = statistics.fmean(best_values)
     if trial.folds and trial.folds[0].n_weights is not None:
-        metrics["n_weights"] = trial.folds[0].n_weights
+        metrics[Metric.N_WEIGHTS] = trial.folds[0].n_weights
     return metrics
 
 
@@ -417,7 +424,7 @@ def _final_tags(trial: Trial) -> dict[str, str]:
     if trial.error:
         tags[Tag.ERROR] = trial.error
     for fold in trial.folds:
-        tags[f"hpo.fold_{fold.fold}"] = _json(fold.summary())
+        tags[fold_tag(fold.fold)] = _json(fold.summary())
     return tags
 
 

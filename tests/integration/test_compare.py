@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from report import all_runs, check_report, read_page
 
-from hpo.tracking.comparisons import LOOK
 from hpo.tracking.store import open_store
 
 QUICK = ("dataset=breast_cancer", "model=random_forest", "model.grow_by=2", "max_epochs=5", "early_stopping.patience=1")
@@ -56,7 +55,7 @@ def test_every_number_of_a_report_follows_from_the_runs(
         "min_effect": 0.02,
         "alpha": 0.05,
     }
-    assert json.loads(run.data.tags[LOOK]) == look
+    assert json.loads(run.data.tags["hpo.look"]) == look
     linked = {key.removeprefix("hpo.study."): value for key, value in run.data.tags.items() if "hpo.study." in key}
     assert linked == {row[2]: row[3] for row in page.tables["studies"][1:]}
     artifacts = {file.path for file in store[0].list_artifacts(run.info.run_id)}
