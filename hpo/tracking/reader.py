@@ -12,7 +12,6 @@ from typing import Any
 import mlflow
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from hpo.core.states import State, StopReason
 from hpo.tracking.schema import Artifact, Metric, Tag, fold_tag, parse_fold_tag
@@ -83,7 +82,7 @@ def find_study(
 
 def trial_runs(client: mlflow.MlflowClient, experiment_id: str, study_run_id: str) -> list[Run]:
     """The runs of a study's trials, those that a later attempt has taken the place of included."""
-    text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study_run_id}' and tags.`{Tag.KIND}` = 'trial'"
+    text = f"tags.`{Tag.PARENT}` = '{study_run_id}' and tags.`{Tag.KIND}` = 'trial'"
     return search_runs(client, experiment_id, text, "attributes.start_time ASC")
 
 

@@ -21,6 +21,7 @@ class Tag:
     """Tags of an experiment and of study, trial and comparison runs."""
 
     # The experiment.
+    EXPERIMENT_KIND = "mlflow.experimentKind"  # kind of the experiment, which the MLflow UI arranges its pages by
     STUDIES = "hpo.studies"  # "true": marks an experiment that holds studies; writing it also checks the permission
 
     # Every run.
@@ -77,6 +78,7 @@ class Tag:
     N_TESTS = "hpo.n_tests"  # how often this study scored the test split
 
     # Trial runs.
+    PARENT = "mlflow.parentRunId"  # MLflow run id of the study
     TRIAL = "hpo.trial"  # number of the trial, from 0
     ATTEMPT = "hpo.attempt"  # 0, and one more for each time the trial was started again
     SUPERSEDED = "hpo.superseded"  # "true" if a later attempt replaces this run
@@ -198,7 +200,7 @@ def best_metric(monitor: str) -> str:
 
 
 def phase_metric(phase: str) -> str:
-    """Trial runs: seconds spent in a phase: build, first_step, train or score."""
+    """Trial runs: seconds spent in a phase: build, first_step, train, score or train_score."""
     return f"{phase}_seconds"
 
 

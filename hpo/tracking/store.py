@@ -68,7 +68,7 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
             found = client.get_experiment_by_name(experiment)
             if found is None and create:
                 location = None if is_server else (output_path.resolve() / "artifacts").as_uri()
-                tags = {"mlflow.experimentKind": "custom_model_development"}
+                tags = {Tag.EXPERIMENT_KIND: "custom_model_development"}
                 with suppress(MlflowException):  # another process was quicker
                     client.create_experiment(experiment, artifact_location=location, tags=tags)
                 found = client.get_experiment_by_name(experiment)

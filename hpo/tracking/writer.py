@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-
 from hpo.core.objective import Objective
 from hpo.core.params import canonical
 from hpo.core.states import State, StopReason
@@ -133,7 +131,7 @@ class Tracker:
             Tag.ATTEMPT: str(attempt),
             Tag.PARAMS: Clean(canonical(_redacted(params))),
             Tag.STATE: State.RUNNING.value,
-            MLFLOW_PARENT_RUN_ID: run_id_of(STUDY),
+            Tag.PARENT: run_id_of(STUDY),
         }
         with self._lock:
             self._running.add(number)
