@@ -103,7 +103,6 @@ def test_tags_of_mlflow_have_its_names() -> None:
     assert Tag.RUN_NAME == mlflow_tags.MLFLOW_RUN_NAME
     assert Tag.NOTE == mlflow_tags.MLFLOW_RUN_NOTE
     assert Tag.PARENT == mlflow_tags.MLFLOW_PARENT_RUN_ID
-    assert Tag.EXPERIMENT_KIND == mlflow_tags.MLFLOW_EXPERIMENT_KIND
 
 
 def test_strategies_name_their_tables_as_the_schema_does() -> None:
