@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -73,6 +73,9 @@ class Dataset:
         columns, n_words: see :class:`DataSpec`.
         class_names: of labels 0, 1, …; empty where they have none.
 
+    Attributes:
+        is_placeholder: whether it has no rows, for a trainable that loads its data itself.
+
     Raises:
         DatasetError: when samples and labels do not match, or there are fewer than two classes or values.
     """
@@ -88,6 +91,7 @@ class Dataset:
     columns: tuple[Column, ...] = ()
     n_words: int = 0
     class_names: tuple[str, ...] = ()
+    is_placeholder: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y) or len(self.x_test) != len(self.y_test) or not len(self.x_test):

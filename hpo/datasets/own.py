@@ -1,4 +1,4 @@
-"""The data of an objective that loads them itself: nothing is known of them here."""
+"""Placeholder for the data of an objective that loads them itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from hpo.datasets.base import Dataset
 
 
 class OwnData(Dataset):
-    """Stands where others have a dataset, for :class:`hpo.models.base.WholeObjective` only."""
+    """A dataset without rows, for :class:`hpo.models.objectives.base.WholeObjective` only."""
+
+    is_placeholder = True
 
     def __post_init__(self) -> None:
-        """Nothing is there to be checked."""
+        """Skip the checks of rows and labels."""
 
 
 def load() -> OwnData:

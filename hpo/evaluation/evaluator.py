@@ -29,7 +29,7 @@ from hpo.evaluation.guard import _Guard
 from hpo.evaluation.resampling import Resampling, digest
 from hpo.evaluation.tasks import FoldTask, RefitTask, Task, TestPredictions, TestScore
 from hpo.models import metrics
-from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData, Model
+from hpo.models.base import FitLog, FitPlan, FittedModel, FoldData, Model, ObjectiveControl
 from hpo.models.early_stopping import EarlyStoppingMonitor
 
 # What `objective.others` may name besides the model's metrics: weights, and wall seconds of training a fold and of
@@ -176,7 +176,7 @@ class Evaluator:
         """What the model reports after an epoch."""
         return self._metrics
 
-    def run(self, task: Task, control: Control) -> FoldResult:
+    def run(self, task: Task, control: ObjectiveControl) -> FoldResult:
         """Carry out a task; never raises for anything that the model or its training does.
 
         Raises:
@@ -184,14 +184,14 @@ class Evaluator:
         """
         return self._refit(task, control) if isinstance(task, RefitTask) else self._evaluate_fold(task, control)
 
-    def _evaluate_fold(self, task: FoldTask, control: Control) -> FoldResult:
+    def _evaluate_fold(self, task: FoldTask, control: ObjectiveControl) -> FoldResult:
         """Train ``task`` and score it."""
         seed = fit_seed(self.seed, task.params, task.fold)
         plan = FitPlan(task.max_epochs, seed, self.early_stopping, task.share, self._extra)
         log = FitLog(max_epochs=task.max_epochs)
         kept: dict[str, Any] = {}
 
-        def train(guarded: Control) -> None:
+        def train(guarded: ObjectiveControl) -> None:
             fitted = self.model.fit(task.params, self.spec, self._fold_data(task.fold), plan, log, guarded)
             with log.phase("score"):
                 kept["score"], kept["others"] = self._score(log, fitted, task.fold)
@@ -205,14 +205,14 @@ class Evaluator:
 
         return self._guarded(train, task.fold, seed, task.max_epochs, log, kept, control)
 
-    def _refit(self, task: RefitTask, control: Control) -> FoldResult:
+    def _refit(self, task: RefitTask, control: ObjectiveControl) -> FoldResult:
         """Train ``task`` on all training data and save its weights."""
         stopping = replace(self.early_stopping, patience=None, restore_best_weights=False)
         seed = derive_seed("refit", self.seed, canonical(task.params))
         plan, log = FitPlan(task.n_epochs, seed, stopping, task.share), FitLog(max_epochs=task.n_epochs)
         kept: dict[str, Any] = {}
 
-        def train(guarded: Control) -> None:
+        def train(guarded: ObjectiveControl) -> None:
             data = FoldData(self._dataset.x, self._dataset.y, None, None)
             fitted = self.model.fit(task.params, self.spec, data, plan, log, guarded)
             if log.stop_reason.state is State.COMPLETE:
@@ -227,13 +227,13 @@ class Evaluator:
 
     def _guarded(
         self,
-        train: Callable[[Control], None],
+        train: Callable[[ObjectiveControl], None],
         fold: int,
         seed: int,
         budget: int,
         log: FitLog,
         kept: dict[str, Any],
-        control: Control,
+        control: ObjectiveControl,
     ) -> FoldResult:
         """What ``train`` left in ``log`` and ``kept``, whatever it raised."""
         error = trace = None

@@ -8,13 +8,13 @@ from hpo.core.params import ParamValue
 from hpo.core.space import Parameter
 from hpo.core.states import Decision
 from hpo.errors import SuggestionRefused
-from hpo.models.base import Control
+from hpo.models.base import ObjectiveControl
 
 
 class _Guard:
     """Passes calls on to the driver's control, and remembers what those raised."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: ObjectiveControl) -> None:
         self._control = control
         self.raised: Exception | None = None
 

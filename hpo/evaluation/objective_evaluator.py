@@ -1,4 +1,4 @@
-"""An objective that loads its own data and trains by itself → :class:`FoldResult`: what stands in for an evaluator."""
+"""Evaluates an objective that loads its own data and trains by itself."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from hpo.core.measurement import STEP
 from hpo.core.objective import Objective
 from hpo.core.seeds import fit_seed
 from hpo.core.trial import FoldResult
-from hpo.datasets.base import Array, Dataset
+from hpo.datasets.base import Array
 from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.resampling import digest
 from hpo.evaluation.tasks import FoldTask
-from hpo.models.base import Control, FitLog, WholeObjective
+from hpo.models.base import FitLog, ObjectiveControl
+from hpo.models.objectives.base import WholeObjective
 
 
 class ObjectiveEvaluator(Evaluator):
-    """Runs an objective once a trial, as its one fold; there is no model to keep.
+    """Calls an objective once a trial, as its only fold; no model is kept.
 
     Args:
-        dataset: stands for the objective's own data.
-        seed: the study seed. An objective seeds itself.
+        whole: the objective that is called.
+        objective: the names and directions of the values that it returns.
+        seed: the study seed; recorded, since an objective seeds itself.
     """
 
     has_model = False
 
-    def __init__(self, model: WholeObjective, dataset: Dataset, objective: Objective, seed: int) -> None:
-        self.model: WholeObjective = model
-        self.objective, self.seed = objective, seed
+    def __init__(self, whole: WholeObjective, objective: Objective, seed: int) -> None:
+        self._whole, self.objective, self.seed = whole, objective, seed
         self.early_stopping = EarlyStopping(patience=None, restore_best_weights=False)
-        self._dataset = dataset
 
     @property
     def n_folds(self) -> int:
@@ -56,11 +56,11 @@ class ObjectiveEvaluator(Evaluator):
     def metric_names(self) -> tuple[str, ...]:
         return (self.objective.metric, STEP)
 
-    def _evaluate_fold(self, task: FoldTask, control: Control) -> FoldResult:
+    def _evaluate_fold(self, task: FoldTask, control: ObjectiveControl) -> FoldResult:
         log, kept = FitLog(), dict[str, Any]()
 
-        def train(guarded: Control) -> None:
-            values = self.model.call(task.number, self.objective, log, guarded)
+        def train(guarded: ObjectiveControl) -> None:
+            values = self._whole.call(task.number, self.objective, log, guarded)
             if values is not None:
                 kept["score"] = values[0]
                 kept["others"] = dict(zip(self.objective.others, values[1:], strict=True))
@@ -79,7 +79,7 @@ class ObjectiveEvaluator(Evaluator):
             patience=None,
             min_delta=0.0,
             epochs_run=log.epochs_run,
-            max_epochs=log.epochs_run,  # how many there would have been only the objective knows
+            max_epochs=log.epochs_run,  # only the objective knows how many it would have run
             stopped_epoch=None,
             best_epoch=best,
             best_value=None if best is None else curve[best],

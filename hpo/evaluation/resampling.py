@@ -50,10 +50,12 @@ class Resampling(ABC):
     """Splits a study's training data into folds.
 
     Attributes:
-        allows_pruning: whether a fold says enough to stop a trial by.
+        allows_pruning: whether the score of one fold is informative enough to prune a trial.
+        is_placeholder: whether it makes no folds, for a trainable that splits its data itself.
     """
 
     allows_pruning: bool = True
+    is_placeholder: bool = False
 
     @abstractmethod
     def splits(self, y: Array, study_seed: int, groups: Array | None = None, gap: int | None = None) -> Sequence[Split]:
@@ -267,7 +269,9 @@ class LeaveOneOutResampling(CrossValidation):
 
 
 class OwnResampling(Resampling):
-    """Of an objective that splits its data itself: there is nothing to split here."""
+    """Placeholder for an objective that splits its data itself."""
+
+    is_placeholder = True
 
     def splits(self, y: Array, study_seed: int, groups: Array | None = None, gap: int | None = None) -> Sequence[Split]:
         return []

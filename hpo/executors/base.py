@@ -8,7 +8,7 @@ from pathlib import Path
 from hpo.core.trial import FoldResult
 from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.tasks import Task
-from hpo.models.base import Control
+from hpo.models.base import ObjectiveControl
 
 
 class Executor(ABC):
@@ -39,7 +39,7 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def run(self, task: Task, control: Control) -> FoldResult:
+    def run(self, task: Task, control: ObjectiveControl) -> FoldResult:
         """Carry out one task; ``control`` hears of every epoch and may stop it.
 
         Raises:

@@ -12,7 +12,7 @@ from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.tasks import Task
 from hpo.executors.base import Executor
 from hpo.executors.threads import check_whole, limit_threads, usable_cores
-from hpo.models.base import Control
+from hpo.models.base import ObjectiveControl
 
 
 class InlineExecutor(Executor):
@@ -45,7 +45,7 @@ class InlineExecutor(Executor):
     def start(self, evaluator: Evaluator, folder: Path, n_workers: int | None = None) -> None:
         self._evaluator = evaluator
 
-    def run(self, task: Task, control: Control) -> FoldResult:
+    def run(self, task: Task, control: ObjectiveControl) -> FoldResult:
         assert self._evaluator is not None, "start() comes first"
         return self._evaluator.run(task, control)
 

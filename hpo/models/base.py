@@ -11,42 +11,49 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hpo.core.early_stopping import EarlyStopping
-from hpo.core.objective import Objective
 from hpo.core.params import Params, ParamValue
 from hpo.core.space import Parameter, SearchSpace
 from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Array, DataSpec
+from hpo.errors import SuggestionRefused
+
+if TYPE_CHECKING:
+    from hpo.models.objectives.base import WholeObjective
 
 
 class Control(Protocol):
-    """The driver's side of a running training; called from the thread that trains."""
+    """The driver's side of a running training. Methods may be called from any thread."""
 
     def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        """Take the metrics of a finished epoch, counted from 0, and decide how to go on."""
+        """Report the metrics of a finished epoch, counted from 0, and return whether training may continue."""
         ...
 
     def poll(self) -> Decision:
-        """Decide between batches; cheap."""
+        """Return whether training may continue; cheap enough to be called between batches."""
         ...
 
+
+class ObjectiveControl(Control, Protocol):
+    """A control for objectives that ask for their params while they run; see :mod:`hpo.models.objectives.base`."""
+
     def suggest(self, parameter: Parameter) -> ParamValue:
-        """Have the strategy choose a value now, which is recorded at once; for a :class:`WholeObjective`.
+        """Let the strategy choose a value now; the value is recorded at once.
 
         Raises:
-            SuggestionRefused: when it cannot.
+            SuggestionRefused: when the strategy cannot choose one.
         """
         ...
 
     def note(self, name: str, text: str) -> None:
-        """Record what an objective says of its trial."""
+        """Record a note of the objective on its trial."""
         ...
 
 
 class Undisturbed:
-    """The control of a training that nobody watches."""
+    """A :class:`Control` that never stops training."""
 
     def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
         return Decision.CONTINUE
@@ -54,8 +61,12 @@ class Undisturbed:
     def poll(self) -> Decision:
         return Decision.CONTINUE
 
+
+class WithoutStrategy(Undisturbed):
+    """An :class:`ObjectiveControl` for tasks outside of a search, such as a refit: refuses suggestions, drops notes."""
+
     def suggest(self, parameter: Parameter) -> ParamValue:
-        raise NotImplementedError("no strategy is there to choose a value")
+        raise SuggestionRefused(f"no strategy is running that could choose a value of {parameter.name!r}")
 
     def note(self, name: str, text: str) -> None: ...
 
@@ -202,45 +213,57 @@ class FittedModel(ABC):
         """The library's own object, as its users know it."""
 
 
-class Model(ABC):
-    """A family of models with named parameters.
+EvaluatorT = TypeVar("EvaluatorT", covariant=True)
+
+
+class EvaluatorFactory(Protocol[EvaluatorT]):
+    """Makes the evaluator of a trainable; one method for each kind."""
+
+    def for_model(self, model: Model) -> EvaluatorT:
+        """Make the evaluator that trains and scores ``model`` on the study's folds."""
+        ...
+
+    def for_objective(self, objective: WholeObjective) -> EvaluatorT:
+        """Make the evaluator that calls ``objective`` once a trial."""
+        ...
+
+
+class Trainable(ABC):
+    """What the config group ``model`` names and a study tunes: a :class:`Model`, or an objective that trains by itself.
 
     Attributes:
-        image_shape: height, width and channels that it wants images resized to; None takes samples as they are.
-        weights_suffix: ending of the file that :meth:`FittedModel.save_weights` writes.
-        has_epochs: whether a budget is epochs, each of which is reported; else it is a share of the training rows,
-            and the model trains in one go.
-        takes_rows: whether it wants every sample as one row of numbers, images flattened.
-        flavor: MLflow's name for the kind of object that :attr:`FittedModel.native` is.
-        origin: what it begins from, once it is resolved; None for models that begin from nothing.
+        weights_suffix: ending of the files that hold the weights of trials; an objective saves none.
+        has_epochs: whether a budget is a number of epochs, each of which is reported; otherwise it is a share of the
+            training rows, and the model trains in one step.
+        is_self_contained: whether it loads its data, splits them, trains and stops by itself. A study of it has a
+            placeholder for its dataset and its resampling, and no early stopping of its own.
+        is_defined_by_run: whether trials ask for their params while they run, so that the search space is not known
+            beforehand.
+        origin: the network that it starts from, once resolved; None for trainables that start from scratch.
     """
 
-    image_shape: tuple[int, ...] | None = None
     weights_suffix: str
     has_epochs: bool = True
-    takes_rows: bool = False
-    flavor: str = "keras"
+    is_self_contained: bool = False
+    is_defined_by_run: bool = False
     origin: Origin | None = None
 
-    def resolve(self, fetch: Fetch) -> None:  # noqa: B027 most models begin from nothing
-        """Get what the model begins from; called once, by the driver, before anything else is asked of the model.
+    @abstractmethod
+    def make_evaluator(self, factory: EvaluatorFactory[EvaluatorT]) -> EvaluatorT:
+        """Make the evaluator of this trainable's kind with ``factory``."""
 
-        Workers are sent the model as it is then, and reach no store.
+    def resolve(self, fetch: Fetch) -> None:  # noqa: B027 most models start from scratch
+        """Fetch the network that the model starts from.
+
+        Called once, by the driver, before any other method. Workers receive the resolved model and need no store.
 
         Raises:
-            InputError: when it cannot be had or is of no use.
+            InputError: when the network cannot be fetched or does not fit.
         """
 
     def describe_budget(self, max_epochs: int, share: float) -> str:
-        """A budget in the model's own unit, in words: ``9 epochs``, ``90 trees``, ``a third of the rows``."""
+        """Describe a budget in the model's own unit: ``9 epochs``, ``90 trees``, ``a third of the rows``."""
         return f"{max_epochs} epoch{'s' * (max_epochs != 1)}"
-
-    def check_fits(self, spec: DataSpec) -> None:  # noqa: B027 most models take what they are given
-        """Refuse data that the model is not made for.
-
-        Raises:
-            ConfigError: such as for classes and a model of real numbers.
-        """
 
     @property
     def own_space(self) -> SearchSpace | None:
@@ -251,6 +274,30 @@ class Model(ABC):
     @abstractmethod
     def tunables(self) -> dict[str, ParamValue]:
         """Every parameter that a search space may name, with its default."""
+
+
+class Model(Trainable):
+    """A family of models with named parameters.
+
+    Attributes:
+        image_shape: height, width and channels that images are resized to; None takes samples as they are.
+        takes_rows: whether every sample is passed as one row of numbers, with images flattened.
+        flavor: MLflow's name for the kind of object that :attr:`FittedModel.native` is.
+    """
+
+    image_shape: tuple[int, ...] | None = None
+    takes_rows: bool = False
+    flavor: str = "keras"
+
+    def make_evaluator(self, factory: EvaluatorFactory[EvaluatorT]) -> EvaluatorT:
+        return factory.for_model(self)
+
+    def check_fits(self, spec: DataSpec) -> None:
+        """Refuse data that the model is not made for.
+
+        Raises:
+            ConfigError: for example for class labels and a regression model.
+        """
 
     @abstractmethod
     def metrics(self, spec: DataSpec) -> tuple[str, ...]:
@@ -269,41 +316,3 @@ class Model(ABC):
     @abstractmethod
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
         """The trained model whose weights were saved to ``path``."""
-
-
-class WholeObjective(Model):
-    """An objective that asks for its params while it runs, loads its data, trains and scores by itself.
-
-    What a :class:`Model` is asked for otherwise it has not: ``ObjectiveEvaluator`` asks for less.
-    """
-
-    weights_suffix = ".none"
-
-    def describe_budget(self, max_epochs: int, share: float) -> str:
-        return "as long as the objective takes"
-
-    @property
-    def tunables(self) -> dict[str, ParamValue]:
-        return {}
-
-    def metrics(self, spec: DataSpec) -> tuple[str, ...]:
-        return ()
-
-    @abstractmethod
-    def call(self, number: int, objective: Objective, log: FitLog, control: Control) -> tuple[float, ...] | None:
-        """Run it once, filling ``log`` with what it reports; any exception of user code may leave it.
-
-        Args:
-            number: of the trial.
-
-        Returns:
-            The objective and its other metrics; None where it did not come to its end.
-        """
-
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
-        raise NotImplementedError("an objective trains by itself")
-
-    def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
-        raise NotImplementedError("an objective leaves no model")

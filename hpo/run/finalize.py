@@ -15,7 +15,7 @@ from hpo.core.states import State, StopReason
 from hpo.core.trial import FoldResult, Trial
 from hpo.errors import StudyFailed, full_disk_ends_the_study, redact
 from hpo.evaluation.tasks import FoldTask, RefitTask, Task, TestPredictions, TestScore
-from hpo.models.base import FittedModel, Undisturbed
+from hpo.models.base import FittedModel, WithoutStrategy
 from hpo.reporting.generalization import fits_of
 from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows, trials_csv, write_table
 from hpo.run.metadata import space_text
@@ -152,7 +152,7 @@ class Finish:
         """Train as a trial does, and again if the worker is lost."""
         n_left = {StopReason.CRASHED: self._study.executor.retries, StopReason.NODE_LOST: MAX_LOST_NODES}
         while True:
-            result = self._study.executor.run(task, Undisturbed())
+            result = self._study.executor.run(task, WithoutStrategy())
             reason = result.outcome.stop_reason
             if not n_left.get(reason):
                 return result
@@ -161,7 +161,7 @@ class Finish:
     def _log_model(self, best: Trial, fitted: FittedModel) -> None:
         # A folder a winner: an earlier one may not be delivered yet.
         example, path = self._study.evaluator.example(), self._tracker.folder / f"model-{best.number:04d}"
-        save_model(self._study.model.flavor, fitted.native, example, fitted.predict(example), path)
+        save_model(self._study.evaluator.model.flavor, fitted.native, example, fitted.predict(example), path)
         self._tracker.log_model(best.number, path)
         self._tracker.set_tags(STUDY, {Tag.BEST_MODEL_URI: model_uri_of(self._tracker.key(best.number))})
 

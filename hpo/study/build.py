@@ -20,13 +20,12 @@ from hpo.config.definition import Definition, is_from_model, with_space_of_model
 from hpo.core.extras import install_command
 from hpo.datasets.base import Dataset
 from hpo.errors import ConfigError, InputError
-from hpo.evaluation.evaluator import Evaluator
-from hpo.evaluation.objective_evaluator import ObjectiveEvaluator
+from hpo.evaluation.factory import StudyEvaluators
 from hpo.evaluation.resampling import Resampling
 from hpo.executors.base import Executor
-from hpo.models.base import Model, SavedNetwork, WholeObjective
+from hpo.models.base import SavedNetwork, Trainable
 from hpo.strategies.base import Strategy, StrategyTags
-from hpo.study.compatibility import check_own_data_fit, check_own_fits, check_space_fits, check_strategy_fits
+from hpo.study.compatibility import check_dataset_fits, check_resampling_fits, check_space_fits, check_strategy_fits
 from hpo.study.study import ChosenOptions, Study, default_name
 from hpo.tracking.schema import Tag
 
@@ -56,8 +55,8 @@ def build_study(
     resampling = _build(config, "resampling", Resampling)
     with _without_device_notes():
         model = build_model(config)
-        check_own_fits(config, model, resampling, names)
-        if isinstance(model, WholeObjective):
+        check_resampling_fits(config, model, resampling, names)
+        if model.is_defined_by_run:
             definition = replace(definition, enqueue=tuple(config["enqueue"]))
         elif is_from_model(config):
             config = with_space_of_model(config, model.own_space)
@@ -66,13 +65,11 @@ def build_study(
         check_space_fits(list(definition.space), model.tunables)
         resolve_model(model, config, known)
         dataset = build_dataset(config)
-        check_own_data_fit(dataset, model, names)
-        objective, seed = definition.objective, definition.seed
-        evaluator: Evaluator
-        if isinstance(model, WholeObjective):
-            evaluator = ObjectiveEvaluator(model, dataset, objective, seed)
-        else:
-            evaluator = Evaluator(model, dataset, resampling, objective, definition.early_stopping, seed)
+        check_dataset_fits(dataset, model, names)
+        evaluators = StudyEvaluators(
+            dataset, resampling, definition.objective, definition.early_stopping, definition.seed
+        )
+        evaluator = model.make_evaluator(evaluators)
     name = config["study"] or default_name(names, definition.seed)
     study = Study(
         name, names, to_record or config, definition, model, dataset, evaluator, strategy, executor, dataset_note
@@ -120,7 +117,7 @@ def _without_device_notes() -> Iterator[None]:
                     sys.stderr.write(line)
 
 
-def build_model(config: Mapping[str, Any]) -> Model:
+def build_model(config: Mapping[str, Any]) -> Trainable:
     """The model that the config names: a :class:`Model`, or a function that builds a Keras model.
 
     Raises:
@@ -135,14 +132,14 @@ def build_model(config: Mapping[str, Any]) -> Model:
     except Exception as error:  # importing a user's module may raise anything
         raise _not_found("model", target, error) from error
     if not inspect.isfunction(found):
-        model: Model = _build(config, "model", Model)
+        model: Trainable = _build(config, "model", Trainable)
         return model
     from hpo.models.keras.model import KerasModel  # imports Keras
 
     return KerasModel(found, **options)
 
 
-def resolve_model(model: Model, config: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
+def resolve_model(model: Trainable, config: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
     """Have ``model`` get what it begins from, out of the store that the study is recorded in.
 
     Args:

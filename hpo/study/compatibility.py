@@ -8,29 +8,27 @@ from typing import Any
 from hpo.config.definition import FROM_MODEL, is_from_model
 from hpo.core.params import ParamValue
 from hpo.datasets.base import Dataset
-from hpo.datasets.own import OwnData
 from hpo.errors import ConfigError
-from hpo.evaluation.resampling import OwnResampling, Resampling
-from hpo.models.base import (
-    Model,
-    WholeObjective,
-)
+from hpo.evaluation.resampling import Resampling
+from hpo.models.base import Trainable
 from hpo.study.study import ChosenOptions, Study
 
 
-def check_own_fits(config: Mapping[str, Any], model: Model, resampling: Resampling, names: ChosenOptions) -> None:
-    """Refuse an objective what it does by itself, and other models what only an objective does.
+def check_resampling_fits(
+    config: Mapping[str, Any], model: Trainable, resampling: Resampling, names: ChosenOptions
+) -> None:
+    """Refuse folds, params and early stopping for a model that brings its own, and a placeholder for others.
 
     Raises:
         ConfigError: naming the key.
     """
-    is_own, chosen = isinstance(resampling, OwnResampling), f"model={names.model}"
-    if not isinstance(model, WholeObjective):
-        if is_own:
+    chosen = f"model={names.model}"
+    if not model.is_self_contained:
+        if resampling.is_placeholder:
             expected = f"folds of the study, since {chosen} does not split its data itself"
             raise ConfigError("resampling", names.resampling, expected, "resampling=holdout")
         return
-    if not is_own:
+    if not resampling.is_placeholder:
         expected = f"own, since {chosen} loads and splits its data itself"
         raise ConfigError("resampling", names.resampling, expected, "resampling=own")
     stated = [name for name, spec in config["search_space"].items() if spec["type"] != FROM_MODEL]
@@ -43,19 +41,18 @@ def check_own_fits(config: Mapping[str, Any], model: Model, resampling: Resampli
         raise ConfigError("early_stopping.patience", config["early_stopping"]["patience"], expected, fix)
 
 
-def check_own_data_fit(dataset: Dataset, model: Model, names: ChosenOptions) -> None:
-    """As :func:`check_own_fits`, of the data.
+def check_dataset_fits(dataset: Dataset, model: Trainable, names: ChosenOptions) -> None:
+    """Refuse data for a model that loads its own, and a placeholder for others.
 
     Raises:
         ConfigError: naming the key.
     """
-    if isinstance(model, WholeObjective) is isinstance(dataset, OwnData):
-        return
-    if isinstance(dataset, OwnData):
+    if model.is_self_contained and not dataset.is_placeholder:
+        expected = f"own, since model={names.model} loads its data itself"
+        raise ConfigError("dataset", names.dataset, expected, "dataset=own")
+    if dataset.is_placeholder and not model.is_self_contained:
         expected = f"data to train on, since model={names.model} loads none itself"
         raise ConfigError("dataset", names.dataset, expected, "dataset=digits")
-    expected = f"own, since model={names.model} loads its data itself"
-    raise ConfigError("dataset", names.dataset, expected, "dataset=own")
 
 
 def check_strategy_fits(study: Study, resampling: Resampling) -> None:

@@ -18,7 +18,7 @@ from hpo.core.space import SearchSpace
 from hpo.datasets.base import Dataset
 from hpo.evaluation.evaluator import Evaluator
 from hpo.executors.base import Executor
-from hpo.models.base import Model, WholeObjective
+from hpo.models.base import Trainable
 from hpo.strategies.base import SearchProblem, Strategy
 from hpo.study.identity import _DISTRIBUTIONS, _VERSIONS, MUTABLE, code_digests
 
@@ -47,7 +47,7 @@ class Study:
     names: ChosenOptions
     config: Mapping[str, Any]
     definition: Definition
-    model: Model
+    model: Trainable
     dataset: Dataset
     evaluator: Evaluator
     strategy: Strategy
@@ -74,7 +74,7 @@ class Study:
     @property
     def is_defined_by_run(self) -> bool:
         """Whether trials ask for their params while they run, so that no space is known before."""
-        return isinstance(self.model, WholeObjective)
+        return self.model.is_defined_by_run
 
     def with_found(self, space: SearchSpace) -> Study:
         """The study with the space that its trials have asked for, where it had none of its own."""

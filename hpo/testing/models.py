@@ -54,6 +54,7 @@ def parts_of(*overrides: str, config_dir: str | Path | None = None) -> tuple[Mod
     model = build_model(config)
     if configs.is_from_model(config):
         config = configs.with_space_of_model(config, model.own_space)
+    assert isinstance(model, Model), "objectives that train by themselves are not checked here"
     resolve_model(model, config)
     return model, build_dataset(config), SearchSpace.from_config(config["search_space"])
 

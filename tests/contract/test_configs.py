@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from hpo import config as configs
 from hpo.evaluation.resampling import Resampling
 from hpo.executors.base import Executor
-from hpo.models.base import Model
+from hpo.models.base import Trainable
 from hpo.strategies.base import Strategy
 from hpo.study.build import _build, build_model
 
@@ -48,7 +48,7 @@ def test_an_option_composes_and_builds(group: str, option: str, monkeypatch: pyt
     group = group.partition("/")[0]
     if group in ("model", "search_space"):
         model = build_model(config)
-        assert isinstance(model, Model)
+        assert isinstance(model, Trainable)
         assert set(definition.space) <= set(model.tunables)
         # Or the first trial could not be the model's own configuration.
         assert definition.space.contains(definition.space.select(model.tunables))

@@ -15,30 +15,26 @@ from hpo.core.params import ParamValue
 from hpo.core.space import Int, Parameter
 from hpo.core.states import Decision, StopReason
 from hpo.core.trial import FoldResult
-from hpo.datasets import own
 from hpo.errors import SuggestionRefused
 from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.objective_evaluator import ObjectiveEvaluator
 from hpo.evaluation.resampling import Holdout
 from hpo.evaluation.tasks import FoldTask
 from hpo.executors.base import Executor
-from hpo.models.base import Undisturbed
+from hpo.models.base import Undisturbed, WithoutStrategy
 from hpo.models.objectives.optuna import OptunaObjective
 from hpo.study.build import _build
 
 from .test_configs import compose
 
 
-class Control:
+class Control(WithoutStrategy):
     def __init__(self) -> None:
         self.epochs: list[int] = []
 
     def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
         self.epochs.append(epoch)
         return Decision.PRUNE if epoch == 1 else Decision.CONTINUE
-
-    def poll(self) -> Decision:
-        return Decision.CONTINUE
 
 
 class Suggests(Undisturbed):
@@ -87,7 +83,7 @@ def test_an_executor_passes_on_what_an_objective_asks_for_and_notes(name: str, t
     executor: Executor = _build(compose(f"executor={name}"), "executor", Executor)
     executor.prepare()
     objective = Objective("value", "minimize")
-    evaluator = ObjectiveEvaluator(OptunaObjective(objectives.layered), own.load(), objective, seed=0)
+    evaluator = ObjectiveEvaluator(OptunaObjective(objectives.layered), objective, seed=0)
     try:
         executor.start(evaluator, tmp_path)
         control = Suggests()

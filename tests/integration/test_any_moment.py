@@ -87,7 +87,7 @@ def asking() -> Study:
         definition=definition,
         model=model,
         dataset=own.load(),
-        evaluator=ObjectiveEvaluator(model, own.load(), OBJECTIVE, 0),
+        evaluator=ObjectiveEvaluator(model, OBJECTIVE, 0),
         strategy=OptunaStrategy(sampler, optuna.pruners.NopPruner()),
         executor=InlineExecutor(1),
     )

@@ -11,7 +11,7 @@ from hpo.evaluation.tasks import Task
 from hpo.executors.base import Executor
 from hpo.executors.local.pool import Bounds, Workers, write_evaluator
 from hpo.executors.threads import check_whole, limit_threads, usable_cores
-from hpo.models.base import Control
+from hpo.models.base import ObjectiveControl
 
 
 class LocalExecutor(Executor):
@@ -54,7 +54,7 @@ class LocalExecutor(Executor):
         self._workers = Workers(self._bounds, self._data_path, folder, n_needed)
         self._workers.start()
 
-    def run(self, task: Task, control: Control) -> FoldResult:
+    def run(self, task: Task, control: ObjectiveControl) -> FoldResult:
         evaluator, workers = self._evaluator, self._workers
         assert evaluator is not None and workers is not None, "start() comes first"
         epochs: list[Mapping[str, float]] = []

@@ -28,7 +28,7 @@ from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.tasks import Task
 from hpo.executors.local import worker
 from hpo.executors.threads import check_whole
-from hpo.models.base import Control, Undisturbed
+from hpo.models.base import Control, ObjectiveControl, Undisturbed
 
 POLL_SECONDS = 0.1
 MEMORY_SECONDS = 0.25  # between two looks at the memory of a worker
@@ -148,7 +148,9 @@ class Workers:
             self.all.add(made)
         self._idle.put(made)
 
-    def carry_out(self, task: Task, control: Control, epochs: list[Mapping[str, float]]) -> FoldResult | Unfinished:
+    def carry_out(
+        self, task: Task, control: ObjectiveControl, epochs: list[Mapping[str, float]]
+    ) -> FoldResult | Unfinished:
         """Have ``task`` carried out; its epochs are added to ``epochs`` as they come."""
         with self._taken(control) as chosen:
             began = time.monotonic()
@@ -288,7 +290,7 @@ class Worker:
     def carry_out(
         self,
         task: Task,
-        control: Control,
+        control: ObjectiveControl,
         epochs: list[Mapping[str, float]],
         bounds: Bounds,
     ) -> FoldResult:

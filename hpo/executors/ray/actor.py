@@ -17,7 +17,7 @@ from hpo.evaluation.tasks import Task
 from hpo.executors.local import pool
 from hpo.executors.local.pool import Unfinished
 from hpo.executors.ray.node import Site
-from hpo.models.base import Control
+from hpo.models.base import ObjectiveControl
 
 POLL_SECONDS = 0.1
 HEAR_SECONDS = 10.0  # of one call that waits for messages
@@ -87,7 +87,9 @@ class Actor:
             return False
         return True
 
-    def carry_out(self, task: Task, control: Control, epochs: list[Mapping[str, float]]) -> FoldResult | Unfinished:
+    def carry_out(
+        self, task: Task, control: ObjectiveControl, epochs: list[Mapping[str, float]]
+    ) -> FoldResult | Unfinished:
         """Have ``task`` carried out; its epochs are added to ``epochs`` as they come."""
         import ray
 

@@ -26,7 +26,7 @@ from hpo.executors.ray.actor import POLL_SECONDS, Actor, Lost, one_line
 from hpo.executors.ray.cluster import Cluster
 from hpo.executors.ray.node import Order, Trainer, versions
 from hpo.executors.threads import check_whole, limit_threads
-from hpo.models.base import Control, Undisturbed
+from hpo.models.base import Control, ObjectiveControl, Undisturbed
 
 CAPACITY_SECONDS = 2.0  # between two looks at what the cluster has
 CLOSE_SECONDS = 5.0
@@ -147,7 +147,7 @@ class RayExecutor(Executor):
             self._all.add(made)
             self._pending.append(made)
 
-    def run(self, task: Task, control: Control) -> FoldResult:
+    def run(self, task: Task, control: ObjectiveControl) -> FoldResult:
         evaluator = self._evaluator
         assert evaluator is not None, "start() comes first"
         epochs: list[Mapping[str, float]] = []
@@ -161,7 +161,9 @@ class RayExecutor(Executor):
                 self._changed.notify_all()
         return ended if isinstance(ended, FoldResult) else ended.result(evaluator, task, epochs)
 
-    def _carry_out(self, task: Task, control: Control, epochs: list[Mapping[str, float]]) -> FoldResult | Unfinished:
+    def _carry_out(
+        self, task: Task, control: ObjectiveControl, epochs: list[Mapping[str, float]]
+    ) -> FoldResult | Unfinished:
         for n_lost in itertools.count(1):
             with self._taken(control) as chosen:
                 if chosen is None:  # interrupted before it was ready

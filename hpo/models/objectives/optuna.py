@@ -31,7 +31,8 @@ from hpo.core.params import ParamValue
 from hpo.core.space import Categorical, Float, Int, Parameter
 from hpo.core.states import Decision, StopReason
 from hpo.errors import ConfigError
-from hpo.models.base import Control, FitLog, WholeObjective
+from hpo.models.base import FitLog, ObjectiveControl
+from hpo.models.objectives.base import WholeObjective
 
 
 class OptunaObjective(WholeObjective):
@@ -48,7 +49,9 @@ class OptunaObjective(WholeObjective):
     def __init__(self, objective: Any) -> None:
         self._objective = _objective(objective)
 
-    def call(self, number: int, objective: Objective, log: FitLog, control: Control) -> tuple[float, ...] | None:
+    def call(
+        self, number: int, objective: Objective, log: FitLog, control: ObjectiveControl
+    ) -> tuple[float, ...] | None:
         trial = LiveTrial(number, objective, log, control)
         returned: Any = None
         is_pruned = False
@@ -76,7 +79,7 @@ class OptunaObjective(WholeObjective):
 class LiveTrial(optuna.trial.BaseTrial):
     """What an objective is given: ``optuna.Trial`` in all that concerns one trial, without the study around it."""
 
-    def __init__(self, number: int, objective: Objective, log: FitLog, control: Control) -> None:
+    def __init__(self, number: int, objective: Objective, log: FitLog, control: ObjectiveControl) -> None:
         self._number, self._objective, self._log, self._control = number, objective, log, control
         self._params: dict[str, ParamValue] = {}
         self._distributions: dict[str, BaseDistribution] = {}

@@ -1,4 +1,4 @@
-"""An objective in the place of an evaluator."""
+"""The evaluator of objectives that train by themselves."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +12,15 @@ from hpo.core.params import ParamValue
 from hpo.core.space import Parameter
 from hpo.core.states import Decision, StopReason
 from hpo.core.trial import FoldResult
-from hpo.datasets import own
 from hpo.errors import StudyFailed
 from hpo.evaluation.objective_evaluator import ObjectiveEvaluator
 from hpo.evaluation.tasks import FoldTask
-from hpo.models.base import Undisturbed
+from hpo.models.base import WithoutStrategy
 from hpo.models.objectives.optuna import OptunaObjective
 
 
-class Low(Undisturbed):
-    """Gives every param its least value."""
+class Low(WithoutStrategy):
+    """Gives every param its lowest value."""
 
     def suggest(self, parameter: Parameter) -> ParamValue:
         return parameter.low  # type: ignore[attr-defined]
@@ -29,14 +28,14 @@ class Low(Undisturbed):
 
 def evaluator(function: Any, objective: Objective | None = None) -> ObjectiveEvaluator:
     objective = objective or Objective("value", "maximize")
-    return ObjectiveEvaluator(OptunaObjective(function), own.load(), objective, seed=0)
+    return ObjectiveEvaluator(OptunaObjective(function), objective, seed=0)
 
 
 def run(function: Any, objective: Objective | None = None) -> FoldResult:
     return evaluator(function, objective).run(FoldTask({}, 0, 10, number=3), Low())
 
 
-def test_it_is_one_fold_of_data_that_nobody_knows() -> None:
+def test_an_objective_is_one_fold_without_known_rows() -> None:
     made = evaluator(objectives.layered)
     assert (made.n_folds, made.has_model, made.refits_winner) == (1, False, False)
     assert (made.n_samples, made.row_splits) == ({}, ())
@@ -44,7 +43,7 @@ def test_it_is_one_fold_of_data_that_nobody_knows() -> None:
     assert made.folds_digest == evaluator(objectives.slow).folds_digest
 
 
-def test_what_it_returns_is_the_score_and_what_it_reports_the_history() -> None:
+def test_returned_value_is_the_score_and_reports_are_the_history() -> None:
     result = run(objectives.layered)
     assert (result.score, result.error) == (-1.0, None)
     assert result.history == {"value": (0.0, -0.5, -1 + 1 / 3), "at_step": (0.0, 1.0, 2.0)}
@@ -54,12 +53,12 @@ def test_what_it_returns_is_the_score_and_what_it_reports_the_history() -> None:
     assert result.seconds["train"] > 0
 
 
-def test_several_objectives_are_named_as_the_study_names_them() -> None:
+def test_several_values_have_the_study_s_names() -> None:
     result = run(objectives.two_values, Objective("value", "minimize", others={"rest": "maximize"}))
     assert (result.score, result.others) == (0.0, {"rest": 1.0})
 
 
-def test_a_failure_is_a_failed_fold_that_keeps_its_reports() -> None:
+def test_exception_fails_the_fold_and_keeps_its_reports() -> None:
     def fails(trial: Any) -> float:
         trial.report(0.5, 0)
         raise KeyError("asked for")
@@ -72,7 +71,7 @@ def test_a_failure_is_a_failed_fold_that_keeps_its_reports() -> None:
     assert "raise KeyError" in str(result.traceback)
 
 
-def test_the_driver_s_own_failure_is_not_the_objective_s() -> None:
+def test_driver_errors_are_not_attributed_to_the_objective() -> None:
     class Broken(Low):
         def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
             raise StudyFailed("disk")
@@ -92,7 +91,7 @@ def test_the_driver_s_own_failure_is_not_the_objective_s() -> None:
             evaluator(function).run(FoldTask({}, 0, 10), Broken())
 
 
-def test_a_process_that_is_lost_leaves_the_reports(tmp_path: Path) -> None:
+def test_lost_process_keeps_its_reports(tmp_path: Path) -> None:
     epochs = [{"value": 1.0, "at_step": 0.0}, {"value": 3.0, "at_step": 5.0}, {"value": 2.0, "at_step": 9.0}]
     made = evaluator(objectives.layered)
     result = made.unfinished(FoldTask({"x": 1}, 0, 10), epochs, 1.0, StopReason.CRASHED, "killed")
