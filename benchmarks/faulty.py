@@ -9,12 +9,13 @@ import ctypes
 import math
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 from hpo.core.params import Params, canonical
 from hpo.core.seeds import derive_seed
 from hpo.core.states import Decision, StopReason
-from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData
+from hpo.models.base import Control, Fit, FitLog, FittedModel
 from hpo.models.sklearn.model import SklearnModel
 
 ONE_IN = 3
@@ -28,13 +29,11 @@ def is_faulty(params: Params) -> bool:
 class FaultyForest(SklearnModel):
     """See the module."""
 
-    def fit(
-        self, params: Params, spec: Any, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
+    def fit(self, fit: Fit) -> FittedModel:
         fault = os.environ.get("FAULT", "")
-        if fault and is_faulty(params) and not data.is_refit:
-            control = _Breaking(control, fault, log)
-        return super().fit(params, spec, data, plan, log, control)
+        if fault and is_faulty(fit.params) and not fit.data.is_refit:
+            fit = replace(fit, control=_Breaking(fit.control, fault, fit.log))
+        return super().fit(fit)
 
 
 class _Breaking:

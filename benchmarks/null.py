@@ -12,7 +12,7 @@ from sklearn.dummy import DummyClassifier
 
 from hpo.core.params import Params, ParamValue
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData, Model
+from hpo.models.base import Fit, FittedModel, Model
 
 NAMES = ("a", "b", "c", "d", "e")
 
@@ -45,15 +45,14 @@ class NullModel(Model):
     def metrics(self, spec: DataSpec) -> tuple[str, ...]:
         return ("loss", "val_loss")
 
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
+    def fit(self, fit: Fit) -> FittedModel:
+        log = fit.log
         with log.phase("train"):
             time.sleep(self._seconds)
-            loss = value(params)
+            loss = value(fit.params)
             log.history = {"loss": [loss], "val_loss": [loss]}
             log.epochs_run, log.best_epoch, log.best_value = 1, 0, loss
-            control.on_epoch(0, {"loss": loss, "val_loss": loss})
+            fit.control.on_epoch(0, {"loss": loss, "val_loss": loss})
         return _Nothing(loss)
 
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:

@@ -19,7 +19,7 @@ import numpy as np
 from hpo.core.params import Params, ParamValue
 from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData, Model
+from hpo.models.base import Fit, FittedModel, Model
 
 _LEAK: list[bytearray] = []
 CHILD = "child-of-the-toy"  # on the command line of a process that a model has started
@@ -52,10 +52,9 @@ class CurveModel(Model):
     def metrics(self, spec: DataSpec) -> tuple[str, ...]:
         return ("loss", "val_loss")
 
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
-        values: dict[str, Any] = {**self.tunables, **params}
+    def fit(self, fit: Fit) -> FittedModel:
+        plan, log, control = fit.plan, fit.log, fit.control
+        values: dict[str, Any] = {**self.tunables, **fit.params}
         with log.phase("train"):
             for epoch in range(plan.max_epochs):
                 if control.poll() is Decision.INTERRUPT:

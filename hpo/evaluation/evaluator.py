@@ -29,7 +29,7 @@ from hpo.evaluation.guard import _Guard
 from hpo.evaluation.resampling import Resampling, digest
 from hpo.evaluation.tasks import FoldTask, RefitTask, Task, TestPredictions, TestScore
 from hpo.models import metrics
-from hpo.models.base import FitLog, FitPlan, FittedModel, FoldData, Model, ObjectiveControl
+from hpo.models.base import Fit, FitLog, FitPlan, FittedModel, FoldData, Model, ObjectiveControl
 from hpo.models.early_stopping import EarlyStoppingMonitor
 
 # What `objective.others` may name besides the model's metrics: weights, and wall seconds of training a fold and of
@@ -192,7 +192,8 @@ class Evaluator:
         kept: dict[str, Any] = {}
 
         def train(guarded: ObjectiveControl) -> None:
-            fitted = self.model.fit(task.params, self.spec, self._fold_data(task.fold), plan, log, guarded)
+            data = self._fold_data(task.fold)
+            fitted = self.model.fit(Fit(task.params, self.spec, data, plan, log, guarded))
             with log.phase("score"):
                 kept["score"], kept["others"] = self._score(log, fitted, task.fold)
                 score = kept["score"]
@@ -214,7 +215,7 @@ class Evaluator:
 
         def train(guarded: ObjectiveControl) -> None:
             data = FoldData(self._dataset.x, self._dataset.y, None, None)
-            fitted = self.model.fit(task.params, self.spec, data, plan, log, guarded)
+            fitted = self.model.fit(Fit(task.params, self.spec, data, plan, log, guarded))
             if log.stop_reason.state is State.COMPLETE:
                 kept["weights_path"] = self._save(fitted, task.weights_path)
 

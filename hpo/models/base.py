@@ -134,6 +134,27 @@ class FitLog:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """One training: what :meth:`Model.fit` needs, and the log that it fills.
+
+    Args:
+        params: values by name; a parameter that is not named has the model's default.
+        spec: shape and target of the data.
+        data: rows to train on and rows that early stopping watches.
+        plan: epochs, seed, early stopping and extra metrics.
+        log: filled epoch by epoch; kept if training raises.
+        control: the driver's side, told of every epoch.
+    """
+
+    params: Params
+    spec: DataSpec
+    data: FoldData
+    plan: FitPlan
+    log: FitLog
+    control: Control
+
+
+@dataclass(frozen=True)
 class FeatureMaps:
     """What the first convolution of a network looks for, and finds in some images.
 
@@ -304,14 +325,8 @@ class Model(Trainable):
         """Names of the metrics that :meth:`fit` reports after an epoch."""
 
     @abstractmethod
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
-        """Train, filling ``log`` epoch by epoch; any exception of the library or of user code may leave it.
-
-        Args:
-            params: values by name; parameters not named have their defaults.
-        """
+    def fit(self, fit: Fit) -> FittedModel:
+        """Train, and fill ``fit.log`` epoch by epoch; may raise any exception of the library or of user code."""
 
     @abstractmethod
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:

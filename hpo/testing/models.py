@@ -31,7 +31,7 @@ from hpo.core.space import SearchSpace
 from hpo.core.states import Decision, State, StopReason
 from hpo.datasets.base import Array, Dataset, DataSpec
 from hpo.models import metrics
-from hpo.models.base import FitLog, FitPlan, FittedModel, FoldData, Model, Undisturbed
+from hpo.models.base import Fit, FitLog, FitPlan, FittedModel, FoldData, Model, Undisturbed
 from hpo.study.build import build_dataset, build_model, resolve_model
 
 
@@ -116,8 +116,8 @@ class Subject:
         log, plan = FitLog(max_epochs=self.max_epochs), FitPlan(self.max_epochs, seed)
         if data is not None and data.is_refit:
             plan = replace(plan, early_stopping=EarlyStopping(patience=None, restore_best_weights=False))
-        fitted = (model or self.model).fit({}, self.spec, data or self.fold, plan, log, answer or _Answer())
-        return log, fitted
+        fit = Fit({}, self.spec, data or self.fold, plan, log, answer or _Answer())
+        return log, (model or self.model).fit(fit)
 
     @cached_property
     def trained(self) -> tuple[FitLog, FittedModel]:

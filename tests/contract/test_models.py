@@ -14,7 +14,7 @@ from hpo.core.early_stopping import EarlyStopping
 from hpo.core.states import Decision, State
 from hpo.datasets import digits
 from hpo.datasets.base import Dataset
-from hpo.models.base import FitLog, FitPlan, FoldData, Model
+from hpo.models.base import Fit, FitLog, FitPlan, FoldData, Model
 from hpo.study.build import build_dataset, build_model, resolve_model
 from hpo.testing import check_model
 from hpo.tracking.flavors import save_model
@@ -108,7 +108,7 @@ def data(name: str, config: dict[str, Any], model: Model) -> Dataset:
 def fit(model: Model, data: Dataset, seed: int) -> tuple[FitLog, np.ndarray, object]:
     log = FitLog()
     fold = FoldData(data.x[:300], data.y[:300], data.x[300:400], data.y[300:400])
-    fitted = model.fit({}, data.spec, fold, FitPlan(2, seed, share=0.5), log, Control())
+    fitted = model.fit(Fit({}, data.spec, fold, FitPlan(2, seed, share=0.5), log, Control()))
     return log, fitted.predict(data.x_test[:200]), fitted
 
 
@@ -119,7 +119,7 @@ def test_it_keeps_to_the_contract(model: Model, data: Dataset) -> None:
 def test_the_winner_is_refitted_without_anything_to_watch(name: str, model: Model, data: Dataset) -> None:
     log = FitLog()
     plan = FitPlan(2, 1, EarlyStopping(patience=None, restore_best_weights=False))
-    fitted = model.fit({}, data.spec, FoldData(data.x, data.y, None, None), plan, log, Control())
+    fitted = model.fit(Fit({}, data.spec, FoldData(data.x, data.y, None, None), plan, log, Control()))
     assert log.stop_reason.state is State.COMPLETE
     assert not any(name.startswith("val_") for name in log.history)
     quality = "r2" if data.is_regression else "accuracy"

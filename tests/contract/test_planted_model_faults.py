@@ -1,6 +1,7 @@
 """The model checks catch what they are there for: each planted fault is found, by the check that is meant to."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hpo.core.space import SearchSpace
 from hpo.core.states import Decision
 from hpo.datasets.base import Array, DataSpec
 from hpo.datasets.embedded import breast_cancer
-from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData
+from hpo.models.base import Fit, FittedModel, FoldData
 from hpo.models.sklearn.model import FittedSklearnModel, SklearnModel
 from hpo.testing import MODEL_CHECKS, check_model, parts_of
 
@@ -31,60 +32,51 @@ class PromisesMore(Forest):
 
 
 class IsDeaf(Forest):
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
+    def fit(self, fit: Fit) -> FittedModel:
         class Deaf:
             def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-                control.on_epoch(epoch, logs)
+                fit.control.on_epoch(epoch, logs)
                 return Decision.CONTINUE
 
             def poll(self) -> Decision:
                 return Decision.CONTINUE
 
-        return super().fit(params, spec, data, plan, log, Deaf())
+        return super().fit(replace(fit, control=Deaf()))
 
 
 class IsMute(Forest):
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
+    def fit(self, fit: Fit) -> FittedModel:
         class Mute:
             def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-                return control.on_epoch(epoch, logs) if epoch else Decision.CONTINUE
+                return fit.control.on_epoch(epoch, logs) if epoch else Decision.CONTINUE
 
             def poll(self) -> Decision:
-                return control.poll()
+                return fit.control.poll()
 
-        return super().fit(params, spec, data, plan, log, Mute())
+        return super().fit(replace(fit, control=Mute()))
 
 
 class ForgetsTheSeed(Forest):
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
+    def fit(self, fit: Fit) -> FittedModel:
+        data = fit.data
         rows = np.random.default_rng().permutation(len(data.x_train))[::2]
         some = FoldData(data.x_train[rows], data.y_train[rows], data.x_watch, data.y_watch)
-        return super().fit(params, spec, some, plan, log, control)
+        return super().fit(replace(fit, data=some))
 
 
 class ChangesTheData(Forest):
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
-        fitted = super().fit(params, spec, data, plan, log, control)
-        if data.is_refit:
-            data.x_train[0] += 1
+    def fit(self, fit: Fit) -> FittedModel:
+        fitted = super().fit(fit)
+        if fit.data.is_refit:
+            fit.data.x_train[0] += 1
         return fitted
 
 
 class WatchesItsRefit(Forest):
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
-        fitted = super().fit(params, spec, data, plan, log, control)
-        if data.is_refit:
-            log.history["val_loss"] = log.history["loss"]
+    def fit(self, fit: Fit) -> FittedModel:
+        fitted = super().fit(fit)
+        if fit.data.is_refit:
+            fit.log.history["val_loss"] = fit.log.history["loss"]
         return fitted
 
 
@@ -112,13 +104,13 @@ class _Renames(_Broken):
 
 
 class HidesARow(Forest):
-    def fit(self, *given: Any) -> FittedModel:
-        return _Hides(super().fit(*given))
+    def fit(self, fit: Fit) -> FittedModel:
+        return _Hides(super().fit(fit))
 
 
 class RenamesAMetric(Forest):
-    def fit(self, *given: Any) -> FittedModel:
-        return _Renames(super().fit(*given))
+    def fit(self, fit: Fit) -> FittedModel:
+        return _Renames(super().fit(fit))
 
 
 class HoldsALambda(Forest):

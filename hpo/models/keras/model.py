@@ -32,7 +32,7 @@ from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
 from hpo.models import metrics
-from hpo.models.base import Control, FeatureMaps, FitLog, FitPlan, FittedModel, FoldData, Model
+from hpo.models.base import Control, FeatureMaps, Fit, FitLog, FitPlan, FittedModel, FoldData, Model
 
 # A study makes a new model for every trial, so that its functions are traced anew: nothing to be warned of.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -121,10 +121,9 @@ class KerasModel(Model):
             raise TypeError(f"{self._build.__qualname__} must return a compiled keras.Model, not {model!r}")
         return model
 
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
-        spec = _with_targets_of(spec, data.y_train)
+    def fit(self, fit: Fit) -> FittedModel:
+        params, data, plan, log = fit.params, fit.data, fit.plan, fit.log
+        spec = _with_targets_of(fit.spec, data.y_train)
         values = {**self._tunables, **params}
         with log.phase("build"):
             keras.utils.set_random_seed(plan.seed)
@@ -133,7 +132,7 @@ class KerasModel(Model):
             _adapt(model, data.x_train)
         fitted = FittedKerasModel(model, spec)
         stopping = early_stopping_callback(plan)
-        recorder = _Recorder(stopping, plan, log, control)
+        recorder = _Recorder(stopping, plan, log, fit.control)
         watched = None
         callbacks = [*getattr(model, "callbacks", ()), *_schedule(str(values["schedule"]), plan, data), recorder]
         if data.x_watch is not None and data.y_watch is not None:

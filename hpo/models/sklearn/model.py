@@ -33,7 +33,7 @@ from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
 from hpo.models import metrics
-from hpo.models.base import Control, FitLog, FitPlan, FittedModel, FoldData, Model
+from hpo.models.base import Control, Fit, FitLog, FitPlan, FittedModel, FoldData, Model
 from hpo.models.early_stopping import EarlyStoppingMonitor
 from hpo.models.sklearn.preparation import STEPS, Preparation
 
@@ -183,11 +183,10 @@ class SklearnModel(Model):
             estimator = TransformedTargetRegressor(estimator, transformer=StandardScaler())
         return steps, estimator
 
-    def fit(
-        self, params: Params, spec: DataSpec, data: FoldData, plan: FitPlan, log: FitLog, control: Control
-    ) -> FittedModel:
+    def fit(self, fit: Fit) -> FittedModel:
+        spec, data, plan, log = fit.spec, fit.data, fit.plan, fit.log
         with log.phase("build"):
-            steps, estimator = self._made(params, spec, plan.seed)
+            steps, estimator = self._made(fit.params, spec, plan.seed)
         x, y = data.x_train, data.y_train
         if self.grows is None:
             log.max_epochs = 1
@@ -196,7 +195,7 @@ class SklearnModel(Model):
             prepare = steps.fitted(x, y, spec)
             x = prepare.transform(x) if prepare is not None else x
             x_learned, y_learned = steps.balanced(x, y, plan.seed)
-            fitted = _Growing(self, estimator, prepare, spec, data, plan, log, control)
+            fitted = _Growing(self, estimator, prepare, spec, data, plan, log, fit.control)
             estimator = (fitted.grown if self.grows else fitted.at_once)(x_learned, y_learned, x, y)
         log.n_weights = _n_weights(estimator)
         return FittedSklearnModel(prepare, estimator, spec)

@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.states import Decision
 from hpo.datasets.base import Column, DataSpec
-from hpo.models.base import FitLog, FitPlan, FoldData
+from hpo.models.base import Fit, FitLog, FitPlan, FoldData
 from hpo.models.keras import blocks, two_input_mlp
 from hpo.models.keras.mlp import classify_table, regress_table
 from hpo.models.keras.model import FittedKerasModel, KerasModel, named_by_first_output
@@ -29,7 +29,7 @@ class Control:
 
 def fit(model: KerasModel, spec: DataSpec, fold: FoldData, plan: FitPlan) -> tuple[FitLog, FittedKerasModel]:
     log = FitLog(plan.max_epochs)
-    fitted = model.fit({}, spec, fold, plan, log, Control())
+    fitted = model.fit(Fit({}, spec, fold, plan, log, Control()))
     assert isinstance(fitted, FittedKerasModel)
     return log, fitted
 

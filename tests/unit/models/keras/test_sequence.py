@@ -8,7 +8,7 @@ from hpo.core.early_stopping import EarlyStopping
 from hpo.core.states import Decision
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
-from hpo.models.base import FitLog, FitPlan, FoldData
+from hpo.models.base import Fit, FitLog, FitPlan, FoldData
 from hpo.models.keras import sequence
 from hpo.models.keras.model import KerasModel
 
@@ -36,7 +36,7 @@ def windows(n: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
 
 def fit(fold: FoldData, epochs: int = 3, spec: DataSpec = SPEC, **params: Any) -> Any:
     model = KerasModel(sequence.sequence_regressor, batch_size=16, **{"units": 8, **params})
-    return model.fit({}, spec, fold, FitPlan(epochs, 5, KEEPS_LAST), FitLog(epochs), Control())
+    return model.fit(Fit({}, spec, fold, FitPlan(epochs, 5, KEEPS_LAST), FitLog(epochs), Control()))
 
 
 @pytest.mark.parametrize("kind", sequence.KINDS)

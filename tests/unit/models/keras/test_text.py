@@ -10,7 +10,7 @@ from hpo.core.early_stopping import EarlyStopping
 from hpo.core.states import Decision
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
-from hpo.models.base import FitLog, FitPlan, FoldData
+from hpo.models.base import Fit, FitLog, FitPlan, FoldData
 from hpo.models.keras import blocks, text
 from hpo.models.keras.model import KerasModel
 
@@ -39,7 +39,7 @@ def texts(n: int, seed: int) -> np.ndarray:
 
 def fit(build: Any, fold: FoldData, **params: Any) -> Any:
     return KerasModel(build, batch_size=16, **params).fit(
-        {}, SPEC, fold, FitPlan(2, 3, KEEPS_LAST), FitLog(2), Control()
+        Fit({}, SPEC, fold, FitPlan(2, 3, KEEPS_LAST), FitLog(2), Control())
     )
 
 

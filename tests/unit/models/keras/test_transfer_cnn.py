@@ -18,7 +18,7 @@ from hpo.core.states import Decision
 from hpo.datasets import digits
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
-from hpo.models.base import Fetch, FitLog, FitPlan, FoldData, SavedNetwork
+from hpo.models.base import Fetch, Fit, FitLog, FitPlan, FoldData, SavedNetwork
 from hpo.models.keras.model import FittedKerasModel, layers_of
 from hpo.models.keras.transfer_cnn import TransferModel, set_depth
 
@@ -106,7 +106,7 @@ class Spy:
 
 def fit(model: TransferModel, spy: Spy, plan: FitPlan, **params: Any) -> tuple[FitLog, FittedKerasModel]:
     log = FitLog(plan.max_epochs)
-    fitted = model.fit(params, SPEC, fold(), plan, log, spy)
+    fitted = model.fit(Fit(params, SPEC, fold(), plan, log, spy))
     assert isinstance(fitted, FittedKerasModel)
     assert log.problem is None
     return log, fitted

@@ -13,7 +13,7 @@ import pytest
 from hpo.core.states import Decision
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
-from hpo.models.base import FitLog, FitPlan, FoldData
+from hpo.models.base import Fit, FitLog, FitPlan, FoldData
 from hpo.models.keras.tuner import KerasTunerModel
 from hpo.testing import check_model
 
@@ -142,7 +142,7 @@ def test_a_fit_of_its_own_is_kept() -> None:
     x, y = np.zeros((20, 10)), np.arange(20.0)
     data = FoldData(x[:16], y[:16], x[16:], y[16:])
     watched = KerasTunerModel(Watched)
-    watched.fit({"batch": 64}, SPEC, data, FitPlan(1, 0), FitLog(), GoOn())
+    watched.fit(Fit({"batch": 64}, SPEC, data, FitPlan(1, 0), FitLog(), GoOn()))
     assert sizes[-1] == (64, 16)
 
 

@@ -15,7 +15,7 @@ from hpo.errors import ConfigError
 from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.resampling import KFoldResampling
 from hpo.evaluation.tasks import FoldTask
-from hpo.models.base import FitLog, FitPlan, FoldData
+from hpo.models.base import Fit, FitLog, FitPlan, FoldData
 from hpo.models.sklearn.model import SklearnModel
 from hpo.models.sklearn.preparation import Preparation
 
@@ -77,7 +77,7 @@ def told(x: np.ndarray, y: np.ndarray, step: dict[str, Any]) -> np.ndarray:
 def by_the_model(step: dict[str, Any], scored: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     model = SklearnModel("sklearn.linear_model.LogisticRegression", max_iter=2000, **steps_with(step))
     fold = FoldData(*TRAIN, *scored)
-    fitted = model.fit({}, SPEC, fold, FitPlan(1, 0), FitLog(), Control())
+    fitted = model.fit(Fit({}, SPEC, fold, FitPlan(1, 0), FitLog(), Control()))
     return np.column_stack([fitted.native.named_steps["prepare"].transform(PROBE[0]), fitted.answers(PROBE[0])[1]])
 
 
