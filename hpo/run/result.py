@@ -1,4 +1,4 @@
-"""How a study ended, and what came of it."""
+"""The result of a study, and the causes of its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hpo.study.study import Study
 
 
 class StopCause(StrEnum):
-    """What ended a study."""
+    """The cause of a study's end: a limit, an exhausted search space, the user, or an error."""
 
     N_TRIALS = "n_trials"
     TIMEOUT = "timeout_seconds"
@@ -22,11 +22,21 @@ class StopCause(StrEnum):
     ERROR = "error"
 
     @property
+    def interrupts_trials(self) -> bool:
+        """Whether running trials end too; after other causes they run to their own end."""
+        return self in (StopCause.TIMEOUT, StopCause.MAX_EPOCHS, StopCause.INTERRUPTED, StopCause.ERROR)
+
+    @property
     def status(self) -> str:
         """The MLflow status of the study's run."""
         if self in (StopCause.FAILURES, StopCause.ERROR):
             return "FAILED"
         return "KILLED" if self is StopCause.INTERRUPTED else "FINISHED"
+
+    @property
+    def state(self) -> str:
+        """The value of the tag ``hpo.state``."""
+        return {"FINISHED": "finished", "FAILED": "failed", "KILLED": "interrupted"}[self.status]
 
 
 @dataclass(frozen=True)
@@ -34,10 +44,14 @@ class Result:
     """A study that has ended.
 
     Args:
-        seconds: of searching, over the whole life of the study.
-        n_tests: how often the test split has been scored, by winners of this study.
-        model_uri: of the best model in MLflow; None while MLflow does not have it.
-        problems: what went wrong after the search, in words; the trials are safe.
+        end: the cause of its end.
+        trials: all trials, by number.
+        best: the best COMPLETE trial; None if there is none.
+        seconds: of search, over all sessions.
+        test: scores of the best model on the test split; None if it was not tested.
+        n_tests: how often this study has scored the test split.
+        model_uri: URI of the best model in MLflow; None until MLflow has it.
+        problems: what failed after the search, in words; the trials are recorded.
     """
 
     study: Study
@@ -59,5 +73,5 @@ class Result:
 
     @property
     def front(self) -> list[Trial]:
-        """With several objectives the trials that no other one dominates."""
+        """The Pareto front: with several objectives, the trials that no other trial dominates."""
         return pareto_front(self.trials, self.study.definition.objective)

@@ -20,7 +20,7 @@ from hpo.core.space import SearchSpace, Suggest
 from hpo.core.states import Decision, StopReason
 from hpo.core.trial import FoldResult, Proposal, RecordedTrial, Trial
 from hpo.errors import SearchStopped
-from hpo.run.trials import ReplayedTrial
+from hpo.run.replay import ReplayedTrial
 from hpo.strategies.base import SearchProblem, Strategy
 
 MAX_EPOCHS = 5

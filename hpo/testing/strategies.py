@@ -29,7 +29,7 @@ from hpo.core.params import Params, canonical
 from hpo.core.space import Categorical, Float, Int, Numeric, SearchSpace
 from hpo.core.states import State
 from hpo.errors import SearchStopped, StudyFailed
-from hpo.run.trials import ReplayedTrial
+from hpo.run.replay import ReplayedTrial
 from hpo.strategies.base import SearchProblem, StrategyTags
 from hpo.testing.searches import MAX_EPOCHS, N_FOLDS, SPACES, Evaluation, MakeStrategy, Running, bowl, number, run
 

@@ -26,7 +26,9 @@ from hpo.executors.inline import InlineExecutor
 from hpo.models.base import Model
 from hpo.models.keras.model import KerasModel
 from hpo.models.sklearn.model import SklearnModel
-from hpo.run.runner import Result, Runner
+from hpo.run.finalize import Finalizer
+from hpo.run.result import Result
+from hpo.run.runner import Runner
 from hpo.strategies.base import Strategy
 from hpo.strategies.hyperopt import HyperoptStrategy
 from hpo.strategies.keras_tuner import HyperbandStrategy
@@ -149,11 +151,11 @@ def test_no_scored_row_reaches_training_and_no_test_row_anything_before_the_end(
     resampling = StratifiedKFoldResampling(3)
     test_rows, before_the_end = set(range(N, N + N_TEST)), []
 
-    def at_the_end(self: Runner, *args: Any, real: Any = Runner._finish) -> Any:
+    def at_the_end(self: Finalizer, real: Any = Finalizer.run) -> Any:
         before_the_end.append({key: set(rows) for key, rows in seen.items()})
-        return real(self, *args)
+        return real(self)
 
-    monkeypatch.setattr(Runner, "_finish", at_the_end)
+    monkeypatch.setattr(Finalizer, "run", at_the_end)
     dataset = numbered()
     result = run(study(make(), dataset, resampling, strategy, space), workdir)
     assert result.best is not None
