@@ -12,6 +12,7 @@ from toy_study import FOLDER, GOOD, Listed, Place, Silent, study_run, trial_runs
 from hpo.core.limits import Limits
 from hpo.core.states import State, StopReason
 from hpo.evaluation.resampling import StratifiedKFoldResampling
+from hpo.models.base import Fit
 from hpo.run.result import StopCause
 from hpo.strategies.base import Evaluate, SearchProblem, Strategy
 from hpo.tracking.delivery import OutboxUploader
@@ -30,10 +31,10 @@ class Fits:
         self.counts: Counter[float] = Counter()
         fit = toy.CurveModel.fit
 
-        def counted(model: Any, params: Any, spec: Any, data: Any, *rest: Any) -> Any:
-            if not data.is_refit:
-                self.counts[params["x"]] += 1
-            return fit(model, params, spec, data, *rest)
+        def counted(model: toy.CurveModel, given: Fit) -> Any:
+            if not given.data.is_refit:
+                self.counts[given.params["x"]] += 1
+            return fit(model, given)
 
         monkeypatch.setattr(toy.CurveModel, "fit", counted)
 

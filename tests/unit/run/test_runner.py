@@ -18,7 +18,7 @@ from hpo.errors import StudyFailed
 from hpo.evaluation.resampling import StratifiedKFoldResampling
 from hpo.evaluation.tasks import Task
 from hpo.executors.inline import InlineExecutor
-from hpo.models.base import Control
+from hpo.models.base import Fit, ObjectiveControl
 from hpo.reporting import plots
 from hpo.run.result import Result, StopCause
 from hpo.run.runner import Runner
@@ -243,7 +243,7 @@ class Loses(InlineExecutor):
         super().__init__(1)
         self._reason, self._n_left = reason, n_times
 
-    def run(self, task: Task, control: Control) -> FoldResult:
+    def run(self, task: Task, control: ObjectiveControl) -> FoldResult:
         result = super().run(task, control)
         if not self._n_left:
             return result
@@ -293,10 +293,10 @@ def test_a_winner_that_cannot_be_refitted_costs_a_warning_and_not_the_result(
 ) -> None:
     fit = toy.CurveModel.fit
 
-    def fail(model: Any, params: Any, spec: Any, data: Any, *rest: Any) -> Any:
-        if data.is_refit:
+    def fail(model: toy.CurveModel, given: Fit) -> Any:
+        if given.data.is_refit:
             raise ValueError("no room")
-        return fit(model, params, spec, data, *rest)
+        return fit(model, given)
 
     monkeypatch.setattr(toy.CurveModel, "fit", fail)
     result, client, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1), resampling=FOLDS)
