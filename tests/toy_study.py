@@ -99,6 +99,7 @@ def study(
         evaluator=evaluator,
         strategy=strategy,
         executor=executor or InlineExecutor(1),
+        resampling=resampling or Holdout(0.2),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hpo.core.identity import PartIdentity
 from hpo.errors import DatasetError
 
 Array = np.ndarray[Any, Any]
@@ -134,6 +135,11 @@ class Dataset:
             digest.update(f"{array.dtype} {array.shape} ".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    @property
+    def identity(self) -> PartIdentity:
+        """What defines it besides its options: the data themselves."""
+        return PartIdentity(values={"data_digest": self.digest})
 
     def with_images_of(self, shape: tuple[int, ...]) -> Dataset:
         """The same samples as images of ``shape`` (height, width, channels), resized bilinearly where they differ.

@@ -26,6 +26,7 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
+from hpo.core.identity import PartIdentity
 from hpo.core.seeds import derive_seed
 from hpo.datasets.base import Array
 from hpo.errors import ConfigError
@@ -56,6 +57,11 @@ class Resampling(ABC):
 
     allows_pruning: bool = True
     is_placeholder: bool = False
+
+    @property
+    def identity(self) -> PartIdentity:
+        """What defines it besides its options; the folds themselves are recorded by their digest."""
+        return PartIdentity(code=(type(self),))
 
     @abstractmethod
     def splits(self, y: Array, study_seed: int, groups: Array | None = None, gap: int | None = None) -> Sequence[Split]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from hpo.core.identity import PartIdentity
 from hpo.core.trial import FoldResult
 from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.tasks import Task
@@ -25,6 +26,11 @@ class Executor(ABC):
     threads_per_trial: int
     retries: int = 0
     hardware: str | None = None
+
+    @property
+    def identity(self) -> PartIdentity:
+        """What results depend on; all other options of an executor may change when a study is resumed."""
+        return PartIdentity(values={"threads_per_trial": self.threads_per_trial})
 
     @abstractmethod
     def prepare(self) -> None:

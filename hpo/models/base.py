@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hpo.core.early_stopping import EarlyStopping
+from hpo.core.identity import PartIdentity
 from hpo.core.params import Params, ParamValue
 from hpo.core.space import Parameter, SearchSpace
 from hpo.core.states import Decision, StopReason
@@ -272,6 +273,15 @@ class Trainable(ABC):
     @abstractmethod
     def make_evaluator(self, factory: EvaluatorFactory[EvaluatorT]) -> EvaluatorT:
         """Make the evaluator of this trainable's kind with ``factory``."""
+
+    def identity(self, space: SearchSpace) -> PartIdentity:
+        """What defines it besides its options; a subclass adds the libraries that it trains with.
+
+        Args:
+            space: what is searched, for libraries that only some params need.
+        """
+        values = {"base_digest": self.origin.digest} if self.origin else {}
+        return PartIdentity(code=(type(self),), values=values)
 
     def resolve(self, fetch: Fetch) -> None:  # noqa: B027 most models start from scratch
         """Fetch the network that the model starts from.

@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import yaml
 
+from hpo.core.mappings import flattened
 from hpo.core.space import SearchSpace
 from hpo.study.identity import MUTABLE
 from hpo.study.study import Study
@@ -102,7 +103,7 @@ def _record_new(study: Study, tracker: Tracker, overrides: Sequence[str], may_ch
         Artifact.SEARCH_SPACE: space_text(study.definition.space),
         Artifact.IDENTITY: json.dumps(study.identity, indent=2, default=str),
     }
-    tracker.start_study(study.name, {k: str(v) for k, v in tags.items()}, dict(_flat(defining)), data, texts)
+    tracker.start_study(study.name, {k: str(v) for k, v in tags.items()}, _params_of(defining), data, texts)
 
 
 def space_text(space: SearchSpace) -> str:
@@ -110,9 +111,7 @@ def space_text(space: SearchSpace) -> str:
     return str(yaml.safe_dump(space.to_config(), sort_keys=False))
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    elif value is not None or "search_space." not in prefix:
-        yield prefix, value
+def _params_of(defining: Mapping[str, Any]) -> dict[str, Any]:
+    """MLflow's params of a study; keys that a parameter of the search space does not use are left out."""
+    params = flattened(defining)
+    return {key: value for key, value in params.items() if value is not None or not key.startswith("search_space.")}

@@ -26,6 +26,7 @@ from hpo.core.limits import Limits
 from hpo.errors import ConfigError, TrackingError, redact
 from hpo.run.metadata import driver
 from hpo.run.result import StopCause
+from hpo.study.identity import describe_differences
 from hpo.study.study import Study
 from hpo.tracking.delivery import OutboxUploader
 from hpo.tracking.outbox import STUDY, delivered_bytes, undelivered
@@ -307,27 +308,11 @@ def _require_dead_driver(name: str, found: StudyRecord) -> None:
 
 
 def _changes(study: Study, recorded: RecordedStudy) -> str | None:
-    """What defines the study now and did not before, a line a key."""
+    """What has changed in the study's identity since it was recorded, a line for each key; None if nothing has."""
     if recorded.tags.get(Tag.FINGERPRINT) == study.fingerprint:
         return None
-    before = dict(_flat(json.loads(recorded.texts(Artifact.IDENTITY))))
-    now = dict(_flat(json.loads(json.dumps(study.identity, default=str))))
-    nothing = object()
-    lines = []
-    for key in sorted({*before, *now}):
-        old, new = before.get(key, nothing), now.get(key, nothing)
-        if old != new:
-            shown = ["absent" if value is nothing else json.dumps(value) for value in (old, new)]
-            lines.append(f"    {key}: {shown[0]} before, {shown[1]} now")
-    return "\n".join(lines) or None
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
+    lines = describe_differences(json.loads(recorded.texts(Artifact.IDENTITY)), study.identity)
+    return "\n".join(f"    {line}" for line in lines) or None
 
 
 def _require_open_end(study: Study, recorded: RecordedStudy) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from hpo.core.identity import PartIdentity
 from hpo.core.measurement import Measurement, OnReport
 from hpo.core.objective import Objective
 from hpo.core.params import Params, ParamValue
@@ -182,6 +183,11 @@ class Strategy(ABC):
     @abstractmethod
     def tags(self) -> StrategyTags:
         """What it can do, with its options."""
+
+    @property
+    def identity(self) -> PartIdentity:
+        """What defines it besides its options: the library that searches."""
+        return PartIdentity(packages=(self.tags.backend.partition(".")[0],), code=(type(self),))
 
     @abstractmethod
     def search(self, search: SearchProblem, evaluate: Evaluate) -> None:

@@ -23,8 +23,9 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from hpo.core.extras import install_command
+from hpo.core.identity import PartIdentity
 from hpo.core.measurement import Measurement
+from hpo.core.packages import install_command
 from hpo.core.params import Params, ParamValue, canonical
 from hpo.core.seeds import derive_seed
 from hpo.core.space import Categorical, Float, Int, Parameter
@@ -42,6 +43,10 @@ _NOT_MODEL_BASED = (
     optuna.samplers.NSGAIISampler,
     optuna.samplers.NSGAIIISampler,
 )
+
+
+# Libraries that samplers use besides Optuna.
+_SAMPLED_WITH = {"CmaEsSampler": ("cmaes",), "GPSampler": ("scipy", "torch")}
 
 
 class OptunaStrategy(AskTellStrategy[optuna.Trial]):
@@ -94,6 +99,11 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             enqueues=True,
             define_by_run=True,
         )
+
+    @property
+    def identity(self) -> PartIdentity:
+        backend = self.tags.backend
+        return PartIdentity(("optuna", *_SAMPLED_WITH.get(backend.rpartition(".")[2], ())), (type(self),))
 
     def _rehearse(self) -> None:
         """A toy study with the sampler and the pruner: Optuna looks at most options only when it uses them."""

@@ -36,6 +36,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
+from hpo.core.identity import PartIdentity
 from hpo.core.measurement import Measurement
 from hpo.core.params import ParamValue, canonical
 from hpo.core.space import SearchSpace
@@ -224,6 +225,10 @@ class RayTuneStrategy(Strategy):
         return StrategyTags(
             "ray.tune.Tuner", pruning=prunes, deterministic=False, replayable=False, learns=True, enqueues=True
         )
+
+    @property
+    def identity(self) -> PartIdentity:
+        return PartIdentity(("ray", "optuna"), (type(self),))
 
     def _sampler(self, search: SearchProblem) -> optuna.samplers.BaseSampler:
         given, options = getattr(self._make_sampler, "keywords", {}), {}

@@ -17,7 +17,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from hpo.config.definition import Definition, is_from_model, with_space_of_model
-from hpo.core.extras import install_command
+from hpo.core.packages import install_command
 from hpo.datasets.base import Dataset
 from hpo.errors import ConfigError, InputError
 from hpo.evaluation.factory import StudyEvaluators
@@ -72,9 +72,19 @@ def build_study(
         evaluator = model.make_evaluator(evaluators)
     name = config["study"] or default_name(names, definition.seed)
     study = Study(
-        name, names, to_record or config, definition, model, dataset, evaluator, strategy, executor, dataset_note
+        name=name,
+        names=names,
+        config=to_record or config,
+        definition=definition,
+        model=model,
+        dataset=dataset,
+        evaluator=evaluator,
+        strategy=strategy,
+        executor=executor,
+        resampling=resampling,
+        dataset_note=dataset_note,
     )
-    check_strategy_fits(study, resampling)
+    check_strategy_fits(study)
     strategy.plan(study.search)
     return study
 

@@ -55,7 +55,7 @@ def check_dataset_fits(dataset: Dataset, model: Trainable, names: ChosenOptions)
         raise ConfigError("dataset", names.dataset, expected, "dataset=digits")
 
 
-def check_strategy_fits(study: Study, resampling: Resampling) -> None:
+def check_strategy_fits(study: Study) -> None:
     """Refuse what the strategy cannot do.
 
     Raises:
@@ -71,7 +71,7 @@ def check_strategy_fits(study: Study, resampling: Resampling) -> None:
         expected = f"no conditions, since {chosen} ({tags.backend}) takes none"
         fix = f"'~search_space.{conditional[0]}', {key}=null, or a strategy with conditions: python -m hpo strategies"
         raise ConfigError(key, dict(definition.space[conditional[0]].when or {}), expected, fix)
-    if tags.pruning and not resampling.allows_pruning:
+    if tags.pruning and not study.resampling.allows_pruning:
         expected = (
             f"a strategy that does not prune, since resampling={study.names.resampling} has folds that say too little"
         )

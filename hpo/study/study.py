@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import importlib.metadata
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,10 +15,11 @@ from hpo.core.seeds import derive_seed
 from hpo.core.space import SearchSpace
 from hpo.datasets.base import Dataset
 from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.resampling import Resampling
 from hpo.executors.base import Executor
 from hpo.models.base import Trainable
 from hpo.strategies.base import SearchProblem, Strategy
-from hpo.study.identity import _DISTRIBUTIONS, _VERSIONS, MUTABLE, code_digests
+from hpo.study.identity import put_together
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class Study:
     evaluator: Evaluator
     strategy: Strategy
     executor: Executor
+    resampling: Resampling
     dataset_note: str | None = None
 
     @property
@@ -98,29 +98,23 @@ class Study:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that the results depend on; two studies are comparable where their identities agree."""
-        kept = {key: value for key, value in self.config.items() if key not in MUTABLE}
-        return kept | {
-            "data_digest": self.dataset.digest,
-            "folds_digest": self.evaluator.folds_digest,
-            "threads_per_trial": self.executor.threads_per_trial,
-            "code": code_digests(self.config),
-            "keras_backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
-            "versions": {name: importlib.metadata.version(name) for name in (*_VERSIONS, *self._backend)},
-            # Absent for all others, whose fingerprints stay what they were.
-            **({"base_digest": self.model.origin.digest} if self.model.origin else {}),
-        }
-
-    @property
-    def _backend(self) -> list[str]:
-        package = self.strategy.tags.backend.partition(".")[0]
-        name = _DISTRIBUTIONS.get(package, package)
-        return [] if name in _VERSIONS else [name]
+        """All that the results depend on, ready for JSON; see :mod:`hpo.study.identity`."""
+        return put_together(
+            self.config,
+            {
+                "model": self.model.identity(self.definition.space),
+                "dataset": self.dataset.identity,
+                "strategy": self.strategy.identity,
+                "resampling": self.resampling.identity,
+                "executor": self.executor.identity,
+            },
+            {"folds_digest": self.evaluator.folds_digest},
+        )
 
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal characters that change when :attr:`identity` does."""
-        text = json.dumps(self.identity, sort_keys=True, default=str)
+        text = json.dumps(self.identity, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

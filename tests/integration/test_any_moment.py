@@ -17,7 +17,7 @@ from hpo.core.objective import Objective
 from hpo.core.space import SearchSpace
 from hpo.datasets import own
 from hpo.evaluation.objective_evaluator import ObjectiveEvaluator
-from hpo.evaluation.resampling import Resampling, StratifiedKFoldResampling
+from hpo.evaluation.resampling import OwnResampling, Resampling, StratifiedKFoldResampling
 from hpo.executors.inline import InlineExecutor
 from hpo.models.objectives.optuna import OptunaObjective
 from hpo.run.runner import Runner
@@ -90,6 +90,7 @@ def asking() -> Study:
         evaluator=ObjectiveEvaluator(model, OBJECTIVE, 0),
         strategy=OptunaStrategy(sampler, optuna.pruners.NopPruner()),
         executor=InlineExecutor(1),
+        resampling=OwnResampling(),
     )
 
 

@@ -85,6 +85,7 @@ def study(
         evaluator=evaluator,
         strategy=strategy,
         executor=InlineExecutor(1),
+        resampling=resampling,
     )
 
 

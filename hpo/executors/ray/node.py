@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import fcntl
-import importlib.metadata
 import os
 import queue
 import shutil
@@ -25,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from hpo.core.packages import versions_of
 from hpo.core.params import ParamValue
 from hpo.core.space import Parameter
 from hpo.core.states import Decision
@@ -37,16 +37,14 @@ from hpo.executors.threads import limit_threads
 PREFIX = "hpo-ray-"
 DATA = "evaluator.joblib"
 # What results depend on, and what messages between driver and node are made of.
-_VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
+_PACKAGES = (
+    "hpo", "numpy", "sklearn", "imblearn", "lightgbm", "xgboost", "keras", "tensorflow", "jax", "torch", "optuna",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that driver and nodes must have alike, where they are installed."""
-    found = {}
-    for name in _VERSIONS:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    """Versions of the libraries that driver and nodes must have in common, where they are installed."""
+    return versions_of(_PACKAGES)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from hpo.core.identity import PartIdentity
 from hpo.core.params import Params, ParamValue
+from hpo.core.space import SearchSpace
 from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
@@ -46,6 +48,10 @@ OF_TRAINING = ("batch_size", "schedule")
 EVALUATION_BATCH_SIZE = 512
 # Batches between two looks at the loss: each look makes an accelerator wait for the driver.
 LOSS_CHECK_BATCHES = 25
+
+
+# Libraries that compute for a backend of Keras, where they are not named like it.
+_COMPUTED_WITH = {"jax": ("jax", "jaxlib")}
 
 
 class KerasModel(Model):
@@ -107,6 +113,14 @@ class KerasModel(Model):
     @property
     def tunables(self) -> dict[str, ParamValue]:
         return dict(self._tunables)
+
+    def identity(self, space: SearchSpace) -> PartIdentity:
+        general, backend = super().identity(space), keras.backend.backend()
+        return PartIdentity(
+            ("keras", *_COMPUTED_WITH.get(backend, (backend,))),
+            (*general.code, self._build),
+            {**general.values, "keras_backend": backend},
+        )
 
     def metrics(self, spec: DataSpec) -> tuple[str, ...]:
         # The names of compiled metrics are only settled by a first step.

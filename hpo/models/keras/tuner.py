@@ -21,6 +21,7 @@ import keras_tuner as kt
 from keras_tuner.engine import hyperparameters as hps
 
 from hpo.config.targets import imported, instance
+from hpo.core.identity import PartIdentity
 from hpo.core.params import Params, ParamValue
 from hpo.core.space import Categorical, Float, Int, Parameter, SearchSpace
 from hpo.datasets.base import Array, DataSpec
@@ -86,6 +87,11 @@ class KerasTunerModel(KerasModel):
     @property
     def own_space(self) -> SearchSpace:
         return self._own_space
+
+    def identity(self, space: SearchSpace) -> PartIdentity:
+        general, named = super().identity(space), self._hypermodel
+        code = named.function if isinstance(named, _Function) else named
+        return PartIdentity((*general.packages, "keras_tuner"), (*general.code, code), general.values)
 
     def _compiled(self, params: Params, spec: DataSpec) -> keras.Model:
         model = self._hypermodel.build(self._given(params))
@@ -206,10 +212,10 @@ class _Function(kt.HyperModel):
 
     def __init__(self, function: Callable[[kt.HyperParameters], keras.Model]) -> None:
         super().__init__()
-        self._function = function
+        self.function = function
 
     def build(self, hp: kt.HyperParameters) -> keras.Model:
-        return self._function(hp)
+        return self.function(hp)
 
 
 def _some_values(declared: hps.HyperParameter) -> Sequence[Any]:

@@ -25,10 +25,11 @@ from optuna.distributions import (
 )
 
 from hpo.config.targets import imported, instance
+from hpo.core.identity import PartIdentity
 from hpo.core.measurement import STEP
 from hpo.core.objective import Objective
 from hpo.core.params import ParamValue
-from hpo.core.space import Categorical, Float, Int, Parameter
+from hpo.core.space import Categorical, Float, Int, Parameter, SearchSpace
 from hpo.core.states import Decision, StopReason
 from hpo.errors import ConfigError
 from hpo.models.base import FitLog, ObjectiveControl
@@ -48,6 +49,10 @@ class OptunaObjective(WholeObjective):
 
     def __init__(self, objective: Any) -> None:
         self._objective = _objective(objective)
+
+    def identity(self, space: SearchSpace) -> PartIdentity:
+        general = super().identity(space)
+        return PartIdentity(("optuna",), (*general.code, self._objective), general.values)
 
     def call(
         self, number: int, objective: Objective, log: FitLog, control: ObjectiveControl

@@ -27,8 +27,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hpo.core.extras import install_command
+from hpo.core.identity import PartIdentity
+from hpo.core.packages import install_command
 from hpo.core.params import Params, ParamValue
+from hpo.core.space import SearchSpace
 from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
@@ -146,6 +148,12 @@ class SklearnModel(Model):
     @property
     def tunables(self) -> dict[str, ParamValue]:
         return dict(self._tunables)
+
+    def identity(self, space: SearchSpace) -> PartIdentity:
+        general = super().identity(space)
+        balances = [self._tunables["balance"], *(space["balance"].points() or () if "balance" in space else ())]
+        packages = ["sklearn", self._class.__module__.partition(".")[0], *(["imblearn"] if any(balances) else [])]
+        return PartIdentity(tuple(packages), (*general.code, self._class), general.values)
 
     def describe_budget(self, max_epochs: int, share: float) -> str:
         if self.grows is None:

@@ -13,7 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
-from hpo.core.extras import install_command
+from hpo.core.packages import install_command
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
 
