@@ -9,6 +9,7 @@
         │   ├── DatasetError    data that is missing, corrupt or not what the study needs
         │   └── TrackingError   a store or folder that cannot be written to or read from
         ├── SuggestionRefused   what an objective asks for while it runs cannot be given; its trial fails
+        ├── ForkedProcess       a process that a model forked returned from the model; it ends, its trial does not
         └── StudyFailed         a running study cannot go on; what was recorded stays; exit code 1
     BaseException
     └── SearchStopped           ends a search from inside a library; never a failure
@@ -100,6 +101,10 @@ class TrackingError(InputError):
 
 class SuggestionRefused(HpoError, ValueError):
     """A parameter that an objective asks for does not fit what was asked for before."""
+
+
+class ForkedProcess(HpoError):
+    """The process was forked by a model: it is a copy that must not report, save or record anything."""
 
 
 class StudyFailed(HpoError):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hpo.core.process import prepare_process
+
 ROOT = Path(__file__).resolve().parent.parent
 # Where real data may lie; a user's own Keras cache serves as well.
 SHARED = ROOT.parent / "shared"
@@ -19,8 +21,7 @@ KERAS_HOMES = (
 )
 CLOSED_PORT = "http://127.0.0.1:9"
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+prepare_process()
 os.environ["COLUMNS"] = "160"
 # One thread a test process, since there is one a core.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -108,14 +109,14 @@ def prepared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def one_ray() -> Iterator[None]:
     """One Ray for all searches of the tests, since starting one takes seconds."""
-    import importlib
     import logging
     import warnings
 
+    from hpo.executors.ray.cluster import import_ray
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations
-        # By the strategy, which sets what Ray reads when it is imported.
-        ray = importlib.import_module("hpo.strategies.ray_tune").ray
+        ray = import_ray()
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     yield
     ray.shutdown()

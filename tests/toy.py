@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from hpo.core.params import Params, ParamValue
 from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Array, Dataset, DataSpec
-from hpo.models.base import Fit, FittedModel, Model
+from hpo.models.base import Control, Fit, FittedModel, Model
 
 _LEAK: list[bytearray] = []
 CHILD = "child-of-the-toy"  # on the command line of a process that a model has started
@@ -37,7 +38,8 @@ class CurveModel(Model):
 
     ``kind`` asks for trouble: ``nan``, ``raise``, ``secret``, ``memory``, ``full`` (disk) or ``slow``; and, for a
     process that may be lost, ``exit``, ``segfault``, ``hang``, ``hog``, ``leak``, ``child``, ``print`` or, only where
-    ``flag_path`` does not exist, ``once``.
+    ``flag_path`` does not exist, ``once``. ``fork`` returns in two processes; ``threads`` calls its control from
+    several threads.
     """
 
     weights_suffix = ".npz"
@@ -70,6 +72,8 @@ class CurveModel(Model):
                     raise OSError(errno.ENOSPC, "No space left on device")
                 if epoch == 1:
                     self._break_down(values["kind"])
+                    if values["kind"] == "threads":
+                        call_from_threads(control)
                 loss = (values["x"] - 0.3) ** 2 + 0.1 / (epoch + 1)
                 if values["kind"] == "nan" and epoch == 1:
                     log.stop_reason, log.problem = StopReason.DIVERGED, "loss is not finite"
@@ -107,6 +111,8 @@ class CurveModel(Model):
                 time.sleep(600)
             case "secret":
                 raise ValueError("cannot connect with correct-horse")
+            case "fork":
+                os.fork()
             case "leak":
                 _LEAK.append(bytearray(b"x" * 30_000_000))
             case "print":
@@ -120,6 +126,22 @@ class CurveModel(Model):
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
         with np.load(path) as arrays:
             return FittedCurve(arrays["arr_0"])
+
+
+def call_from_threads(control: Control, n_threads: int = 8, n_calls: int = 20) -> None:
+    """Call ``control`` from several threads at the same time; odd epochs must be pruned and even ones continued."""
+
+    def call(first: int) -> bool:
+        epochs = range(first, first + n_threads * n_calls, n_threads)
+        return all(
+            control.on_epoch(epoch, {"val_loss": 1.0}) is (Decision.PRUNE if epoch % 2 else Decision.CONTINUE)
+            and control.poll() is Decision.CONTINUE
+            for epoch in epochs
+        )
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        if not all(pool.map(call, range(100, 100 + n_threads))):
+            raise ValueError("a thread received the answer to another thread's call")
 
 
 class FittedCurve(FittedModel):

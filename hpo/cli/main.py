@@ -28,6 +28,7 @@ import hpo
 from hpo import config as configs
 from hpo.cli import commands
 from hpo.cli.commands import BAD_INPUT, FAILED, INTERRUPTED, OK, console
+from hpo.core.process import prepare_process
 from hpo.errors import ConfigError, HpoError, InputError, StudyFailed, redact
 from hpo.tracking.schema import Tag
 
@@ -69,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = os.environ.get("HYDRA_FULL_ERROR")
     wants_traceback = wanted == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # TensorFlow's notes on the machine's instruction sets are not for those who train.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    prepare_process()
     try:
         return _dispatch(arguments)
     except (InputError, StudyFailed) as error:

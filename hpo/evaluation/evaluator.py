@@ -191,9 +191,10 @@ class Evaluator:
         log = FitLog(max_epochs=task.max_epochs)
         kept: dict[str, Any] = {}
 
-        def train(guarded: ObjectiveControl) -> None:
+        def train(guarded: _Guard) -> None:
             data = self._fold_data(task.fold)
             fitted = self.model.fit(Fit(task.params, self.spec, data, plan, log, guarded))
+            guarded.check_process()
             with log.phase("score"):
                 kept["score"], kept["others"] = self._score(log, fitted, task.fold)
                 score = kept["score"]
@@ -213,9 +214,10 @@ class Evaluator:
         plan, log = FitPlan(task.n_epochs, seed, stopping, task.share), FitLog(max_epochs=task.n_epochs)
         kept: dict[str, Any] = {}
 
-        def train(guarded: ObjectiveControl) -> None:
+        def train(guarded: _Guard) -> None:
             data = FoldData(self._dataset.x, self._dataset.y, None, None)
             fitted = self.model.fit(Fit(task.params, self.spec, data, plan, log, guarded))
+            guarded.check_process()
             if log.stop_reason.state is State.COMPLETE:
                 kept["weights_path"] = self._save(fitted, task.weights_path)
 
@@ -228,7 +230,7 @@ class Evaluator:
 
     def _guarded(
         self,
-        train: Callable[[ObjectiveControl], None],
+        train: Callable[[_Guard], None],
         fold: int,
         seed: int,
         budget: int,

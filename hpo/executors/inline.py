@@ -1,4 +1,4 @@
-"""Trials in the driver's own process, one after another: for debugging, since what a trial breaks is the study's."""
+"""Trains in the driver's own process, for debugging: a crash ends the study."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hpo.models.base import ObjectiveControl
 
 
 class InlineExecutor(Executor):
-    """Trains in the thread that asks.
+    """Trains in the thread that calls :meth:`run`, one trial after another.
 
     Args:
-        threads_per_trial: cores to compute on; None takes all that this process may use.
+        threads_per_trial: cores that a trial uses; None takes all cores of this process.
 
     Raises:
         ConfigError: for fewer than one thread.
@@ -31,14 +31,14 @@ class InlineExecutor(Executor):
         self._evaluator: Evaluator | None = None
 
     def prepare(self) -> None:
-        # TensorFlow reads these once in a process; a second study with other threads would only seem to have them.
+        # TensorFlow reads these once per process, so a second study could not change them.
         started = os.environ.get("TF_NUM_INTRAOP_THREADS")
         if "tensorflow" in sys.modules and started not in (None, str(self.threads_per_trial)):
             raise ConfigError(
                 "executor.threads_per_trial",
                 self.threads_per_trial,
                 f"{started}, with which TensorFlow has started in this process",
-                "start a command of its own for every number of threads",
+                "start a separate command for every number of threads",
             )
         limit_threads(self.threads_per_trial)
 
@@ -47,7 +47,14 @@ class InlineExecutor(Executor):
 
     def run(self, task: Task, control: ObjectiveControl) -> FoldResult:
         assert self._evaluator is not None, "start() comes first"
-        return self._evaluator.run(task, control)
+        pid = os.getpid()
+        try:
+            return self._evaluator.run(task, control)
+        finally:
+            if os.getpid() != pid:  # the model forked, and both processes have returned
+                print(f"hpo: process {os.getpid()} was forked by the model and returned from it", file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(0)
 
     def stop(self) -> None:
         self._evaluator = None

@@ -1,4 +1,4 @@
-"""How many cores a trial computes on."""
+"""The number of cores that a trial uses."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from hpo.errors import ConfigError
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, where the system can tell them from those there are."""
+    """Return the number of cores that this process may use, or of all cores where the system does not say."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def check_whole(name: str, value: Any, least: int, otherwise: str = "") -> Any:
-    """``value`` if it is None where ``otherwise`` says what that means, or a whole number of at least ``least``.
+    """Return ``value`` if it is a whole number of at least ``least``.
+
+    Args:
+        name: of the executor's option.
+        otherwise: what None means; None is refused if this is empty.
 
     Raises:
-        ConfigError: naming the key of the executor.
+        ConfigError: when it is something else.
     """
     if (value is None and otherwise) or (type(value) is int and value >= least):
         return value
@@ -27,6 +31,6 @@ def check_whole(name: str, value: Any, least: int, otherwise: str = "") -> Any:
 
 
 def limit_threads(n_threads: int) -> None:
-    """Have the libraries that this process or its children load from now on compute on ``n_threads`` cores."""
+    """Limit the libraries that this process and its children load from now on to ``n_threads`` cores."""
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = str(n_threads)

@@ -16,9 +16,9 @@ from typing import Any
 
 import keras_tuner as kt
 from keras_tuner.engine import hyperparameters as hp
-from keras_tuner.src import config as kt_config  # these three are not exported
+from keras_tuner.errors import FailedTrialError
+from keras_tuner.src import config as kt_config  # private, as is the next one: pyproject.toml has an upper bound
 from keras_tuner.src.engine.conditions import Parent
-from keras_tuner.src.errors import FailedTrialError
 from sklearn.exceptions import ConvergenceWarning
 
 from hpo.core.params import ParamValue

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,26 +46,22 @@ def build_study(
     """
     executor = _build(config, "executor", Executor)
     executor.prepare()
-    with _without_device_notes():
-        strategy = _build(config, "strategy", Strategy)
+    strategy = _build(config, "strategy", Strategy)
     resampling = _build(config, "resampling", Resampling)
-    with _without_device_notes():
-        model = build_model(config)
-        check_resampling_fits(config, model, resampling, names)
-        if model.is_defined_by_run:
-            definition = replace(definition, enqueue=tuple(config["enqueue"]))
-        elif is_from_model(config):
-            config = with_space_of_model(config, model.own_space)
-            to_record = {**(to_record or config), "search_space": config["search_space"]}
-            definition = Definition.of(config)
-        check_space_fits(list(definition.space), model.tunables)
-        resolve_model(model, config, known)
-        dataset = build_dataset(config)
-        check_dataset_fits(dataset, model, names)
-        evaluators = StudyEvaluators(
-            dataset, resampling, definition.objective, definition.early_stopping, definition.seed
-        )
-        evaluator = model.make_evaluator(evaluators)
+    model = build_model(config)
+    check_resampling_fits(config, model, resampling, names)
+    if model.is_defined_by_run:
+        definition = replace(definition, enqueue=tuple(config["enqueue"]))
+    elif is_from_model(config):
+        config = with_space_of_model(config, model.own_space)
+        to_record = {**(to_record or config), "search_space": config["search_space"]}
+        definition = Definition.of(config)
+    check_space_fits(list(definition.space), model.tunables)
+    resolve_model(model, config, known)
+    dataset = build_dataset(config)
+    check_dataset_fits(dataset, model, names)
+    evaluators = StudyEvaluators(dataset, resampling, definition.objective, definition.early_stopping, definition.seed)
+    evaluator = model.make_evaluator(evaluators)
     name = config["study"] or default_name(names, definition.seed)
     study = Study(
         name=name,
@@ -95,36 +87,8 @@ def strategy_tags(config: Mapping[str, Any]) -> StrategyTags:
     Raises:
         ConfigError: when its library is not installed.
     """
-    with _without_device_notes():
-        strategy: Strategy = _build(config, "strategy", Strategy)
+    strategy: Strategy = _build(config, "strategy", Strategy)
     return strategy.tags
-
-
-# What TensorFlow prints about devices when it starts, whatever its log level; none of it is an error of the study.
-_DEVICE_NOTES = ("absl::InitializeLog", "cudart_stub.cc", "cuda_platform.cc", "cpu_feature_guard", "port.cc")
-
-
-@contextmanager
-def _without_device_notes() -> Iterator[None]:
-    """Hold back standard error while a backend starts, and let through all that is not a note on its devices."""
-    sys.stderr.flush()
-    try:
-        real = os.dup(2)
-    except OSError:  # closed: nothing to hold back
-        yield
-        return
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(real, 2)
-            os.close(real)
-            held.seek(0)
-            for line in held.read().decode(errors="replace").splitlines(keepends=True):
-                if not any(note in line for note in _DEVICE_NOTES):
-                    sys.stderr.write(line)
 
 
 def build_model(config: Mapping[str, Any]) -> Trainable:

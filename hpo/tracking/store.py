@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
 import urllib.error
 import urllib.request
-import warnings
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-
-# Read when MLflow is imported. A report to its makers is not for us to send, and small files need no progress bar.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial, of a server
-# The outbox tries again, and first looks whether a call that failed was carried out; MLflow would repeat it blindly.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 import mlflow
 import sqlalchemy
@@ -32,14 +22,6 @@ REACH_SECONDS = 5.0
 STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
 """What a store raises that does not answer, or not as it should."""
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")  # read by MLflow's client
-
-# MLflow and its migrations talk at INFO and WARNING about what is ordinary here, and warn of themselves.
-for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
-    # For the whole process: filters that are set for a while would be undone by other threads.
-    warnings.filterwarnings("ignore", module=_name)
-# It logs a database's errors with their tracebacks, and raises them: once is enough.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def open_store(uri: str, experiment: str, output_path: Path, create: bool = True) -> tuple[mlflow.MlflowClient, str]:

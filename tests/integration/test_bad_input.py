@@ -369,7 +369,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize(
     ("override", "library", "command"),
     [
-        ("strategy=hyperopt", "hyperopt", "pip install 'hyperopt>=0.3'"),
+        ("strategy=hyperopt", "hyperopt", "pip install 'hyperopt"),
         ("strategy=ray_tune", "ray", "pip install 'ray[tune]>=2.50'"),
         ("executor=ray", "ray", "pip install 'ray[tune]>=2.50'"),
         ("strategy=optuna_cmaes", "cmaes", "pip install 'cmaes>=0.12'"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from hpo.core.states import State
 
@@ -45,11 +46,8 @@ class Node:
             "--block",
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(600):
-            if found := set(nodes()) - before:
-                break
-            time.sleep(0.1)
-        (self.id,) = found
+        wait_until(lambda: set(nodes()) - before)
+        (self.id,) = set(nodes()) - before
 
     def kill(self) -> None:
         """As if the machine were switched off."""
@@ -69,16 +67,16 @@ def second_node(one_ray: None) -> Iterator[Node]:
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The node of every actor that became ready."""
-    from hpo.executors.ray.actor import Actor
+    from hpo.executors.ray.handle import ActorHandle
 
-    real, found = Actor.be_ready, list[str]()
+    real, found = ActorHandle.complete_start, list[str]()
 
-    def be_ready(self: Actor) -> None:
+    def complete_start(self: ActorHandle) -> None:
         real(self)
         assert self.site is not None
         found.append(self.site.node_id)
 
-    monkeypatch.setattr(Actor, "be_ready", be_ready)
+    monkeypatch.setattr(ActorHandle, "complete_start", complete_start)
     return found
 
 
@@ -149,8 +147,9 @@ def test_a_node_that_is_lost_costs_nothing_but_time(
 
     def kill() -> None:
         outbox = workdir / "hpo_runs" / "studies" / "ray" / "outbox.jsonl"
-        while not (outbox.exists() and '["trial-0003", "start"' in outbox.read_text() and node.id in used):
-            time.sleep(0.05)
+        wait_until(
+            lambda: outbox.exists() and '["trial-0003", "start"' in outbox.read_text() and node.id in used, timeout=300
+        )
         node.kill()
         killed.append(time.monotonic())
 

@@ -1,4 +1,4 @@
-"""Trials in worker processes of this machine, so that what a trial breaks is its own."""
+"""Trains in worker processes of this machine, so that a crash fails only its trial."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from pathlib import Path
 from hpo.core.trial import FoldResult
 from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.tasks import Task
-from hpo.executors.base import Executor
-from hpo.executors.local.pool import Bounds, Workers, write_evaluator
+from hpo.executors.base import Executor, WarnOnce
+from hpo.executors.bounds import Bounds
+from hpo.executors.local.pool import WorkerPool, write_evaluator
 from hpo.executors.threads import check_whole, limit_threads, usable_cores
 from hpo.models.base import ObjectiveControl
 
 
 class LocalExecutor(Executor):
-    """Trains in persistent worker processes, each with its share of the cores.
+    """Trains in persistent worker processes that share the cores.
 
     Args:
-        workers: trials that train at the same time, by strategies that can propose several.
-        threads_per_trial: cores that one trial computes on; None shares those of this process among the workers.
-        trial_timeout_seconds, max_memory_bytes, recycle_growth_bytes: see :class:`hpo.executors.local.pool.Bounds`.
-        retries: how often a trial is begun anew after its worker has died.
+        workers: trials that train at the same time, if the strategy can propose several.
+        threads_per_trial: cores of one trial; None divides the cores of this process by ``workers``.
+        trial_timeout_seconds, max_memory_bytes, recycle_growth_bytes: see :class:`hpo.executors.bounds.Bounds`.
+        retries: how often a trial is retried after its worker died.
 
     Raises:
-        ConfigError: for a value that is no number or too small.
+        ConfigError: when a value is not a number or is too small.
     """
 
     def __init__(
@@ -37,12 +38,17 @@ class LocalExecutor(Executor):
         retries: int = 1,
     ) -> None:
         self.n_workers = int(check_whole("workers", workers, 1))
-        check_whole("threads_per_trial", threads_per_trial, 1, "this process's cores over workers")
+        check_whole("threads_per_trial", threads_per_trial, 1, "this process's cores divided by workers")
         self.threads_per_trial = threads_per_trial or max(1, usable_cores() // self.n_workers)
         self.retries = int(check_whole("retries", retries, 0))
         self._bounds = Bounds(trial_timeout_seconds, max_memory_bytes, recycle_growth_bytes)
         self._evaluator: Evaluator | None = None
-        self._workers: Workers | None = None
+        self._workers: WorkerPool | None = None
+
+    @property
+    def worker_pids(self) -> frozenset[int]:
+        """The worker processes; empty before :meth:`start`."""
+        return self._workers.pids if self._workers else frozenset()
 
     def prepare(self) -> None:
         limit_threads(self.threads_per_trial)
@@ -51,14 +57,14 @@ class LocalExecutor(Executor):
         self._evaluator, self._data_path = evaluator, folder / "evaluator.joblib"
         write_evaluator(evaluator, self._data_path, "local")
         n_needed = min(self.n_workers, n_workers or self.n_workers)
-        self._workers = Workers(self._bounds, self._data_path, folder, n_needed)
+        self._workers = WorkerPool(self._bounds, self._data_path, folder, n_needed, WarnOnce())
         self._workers.start()
 
     def run(self, task: Task, control: ObjectiveControl) -> FoldResult:
         evaluator, workers = self._evaluator, self._workers
         assert evaluator is not None and workers is not None, "start() comes first"
         epochs: list[Mapping[str, float]] = []
-        ended = workers.carry_out(task, control, epochs)
+        ended = workers.run(task, control, epochs)
         return ended if isinstance(ended, FoldResult) else ended.result(evaluator, task, epochs)
 
     def stop(self) -> None:

@@ -1,112 +1,155 @@
-"""The process in which trials train; started by :mod:`hpo.executors.local.executor`, and warm for as long as it lives.
+"""The process in which trials train; the driver's end is :mod:`hpo.executors.local.handle`.
 
-It imports the model's library once, maps the data into its memory, and carries out one task after another. It never
-outlives the driver, and writes to no record.
+It imports the model's library once, maps the data into its memory, and runs one task after another. It never outlives
+the driver, and writes nothing to MLflow.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import os
+import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
-from hpo.core.params import ParamValue
-from hpo.core.space import Parameter
-from hpo.core.states import Decision
-from hpo.errors import StudyFailed, SuggestionRefused, hide, redact
+from hpo.core.process import prepare_process
+from hpo.errors import ForkedProcess, StudyFailed, hide, redact
+from hpo.executors.messages import (
+    NO_TASK,
+    Broken,
+    Dropped,
+    Exit,
+    Message,
+    Ready,
+    RunTask,
+    TaskEnded,
+    TaskFailed,
+)
+from hpo.executors.protocol import RemoteControl
 
 
-def main(connection: Connection, data_path: Path, log_path: Path, secrets: Sequence[str]) -> None:
-    """Answer the driver until it says ``exit`` or is gone.
+def main(connection: Connection, reports: Connection, data_path: Path, log_path: Path, secrets: Sequence[str]) -> None:
+    """Run tasks until the driver sends :class:`Exit` or is gone.
 
-    Messages from the driver are ``("task", number, task)``, ``("decision", decision)``, ``("suggested", value)``,
-    ``("refused", text)``, ``("stop", number)`` and ``("exit",)``; to the driver ``("ready",)``, ``("broken", text)``,
-    ``("epoch", metrics)``, ``("suggest", parameter)``, ``("note", name, text)``, ``("result", result)`` and
-    ``("failed", text)``.
+    Args:
+        connection: to the driver, for both directions.
+        reports: to the driver, for messages of forked processes.
+        data_path: the file that :func:`hpo.executors.local.pool.write_evaluator` wrote.
+        log_path: file for what the model and its library print.
+        secrets: values that no message may contain.
     """
-    _follow_the_driver()
-    _write_to(log_path)
+    _follow_driver()
+    _redirect_output(log_path)
+    prepare_process()
     for secret in secrets:
         hide(secret)
+    link = DriverLink(connection, reports)
+    pid = os.getpid()
     try:
         import joblib
 
         evaluator = joblib.load(data_path, mmap_mode="r")
     except BaseException as error:  # importing a user's model may raise anything
-        connection.send(("broken", redact(f"{type(error).__name__}: {error}")))
+        link.send(Broken(NO_TASK, pid, redact(f"{type(error).__name__}: {error}")))
         return
-    connection.send(("ready",))
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the driver has let go of this process
-        while (message := connection.recv())[0] != "exit":
-            if message[0] == "task":
-                _, number, task = message
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the driver has closed the connection
+        link.send(Ready(NO_TASK, pid))
+        for message, control in link.tasks():
+            try:
                 try:
-                    answer: tuple[str, Any] = ("result", evaluator.run(task, _Line(connection, number)))
+                    answer: Message = TaskEnded(message.task, pid, evaluator.run(message.what, control))
                 except StudyFailed as error:
-                    answer = ("failed", str(error))
-                connection.send(answer)
+                    answer = TaskFailed(message.task, pid, str(error))
+                control.close()
+                link.send(answer)
+            except ForkedProcess as error:
+                link.end_forked_process(message.task, str(error))
 
 
-class _Line:
-    """The control of a training, which is in another process; see :class:`hpo.models.base.Control`."""
+class DriverLink:
+    """The worker's end of the connection to the driver.
 
-    def __init__(self, connection: Connection, number: int) -> None:
-        self._connection, self._number = connection, number
-        self._is_stopped = False
+    A thread receives, so that any number of threads of the model can wait for answers. A forked process shares the
+    connection's file descriptor: it must neither write to it, which could split a message of this process, nor read
+    from it, which would take an answer away. So it closes its copy, and reports through a pipe of its own, in which
+    short messages of several processes do not mix (POSIX ``PIPE_BUF``).
 
-    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        _, decision = self._asked(("epoch", dict(logs)), "decision")
-        return Decision.INTERRUPT if self._is_stopped else Decision(decision)
+    Args:
+        connection: to the driver, for both directions.
+        reports: to the driver, for :class:`Dropped`.
+    """
 
-    def suggest(self, parameter: Parameter) -> ParamValue:
-        kind, answer = self._asked(("suggest", parameter), "suggested", "refused")
-        if kind == "refused":
-            raise SuggestionRefused(answer)
-        value: ParamValue = answer
-        return value
+    def __init__(self, connection: Connection, reports: Connection) -> None:
+        self._connection, self._reports = connection, reports
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._tasks: queue.SimpleQueue[tuple[RunTask, RemoteControl] | BaseException | None] = queue.SimpleQueue()
+        os.set_blocking(reports.fileno(), False)  # a forked process never waits for the driver
+        os.register_at_fork(after_in_child=connection.close)
+        threading.Thread(target=self._receive, name="hpo-driver-link", daemon=True).start()
 
-    def note(self, name: str, text: str) -> None:
-        self._connection.send(("note", name, text))
+    def send(self, message: Message) -> None:
+        """Send ``message``; any thread may call it.
 
-    def _asked(self, question: tuple[Any, ...], *kinds: str) -> tuple[Any, ...]:
-        """The driver's answer, which is of one of these kinds."""
-        self._connection.send(question)
-        while True:
-            message: tuple[Any, ...] = self._connection.recv()
-            if message[0] in kinds:
-                return message
-            self._hear(message)
+        Raises:
+            ForkedProcess: in a process that was forked from the worker.
+        """
+        if os.getpid() != self._pid:
+            raise ForkedProcess(type(message).__name__)
+        with self._lock:
+            self._connection.send(message)
 
-    def poll(self) -> Decision:
-        while self._connection.poll():
-            self._hear(self._connection.recv())
-        return Decision.INTERRUPT if self._is_stopped else Decision.CONTINUE
+    def tasks(self) -> Iterator[tuple[RunTask, RemoteControl]]:
+        """Yield every task with its control until the driver sends :class:`Exit` or is gone."""
+        while (task := self._tasks.get()) is not None:
+            if isinstance(task, BaseException):
+                raise task
+            yield task
 
-    def _hear(self, message: tuple[Any, ...]) -> None:
-        # One that was meant for an earlier task came too late.
-        self._is_stopped = self._is_stopped or message == ("stop", self._number)
+    def end_forked_process(self, task: int, kind: str) -> None:
+        """Report that this process is a copy of the worker that a model forked, and end it."""
+        text = f"hpo: process {os.getpid()} was forked by the model and returned from it ({kind}); it ends here"
+        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            self._reports.send(Dropped(task, os.getpid(), kind))
+        os._exit(0)
+
+    def _receive(self) -> None:
+        control: RemoteControl | None = None
+        try:
+            while not isinstance(message := self._connection.recv(), Exit):
+                if isinstance(message, RunTask):
+                    control = RemoteControl(message.task, self.send)
+                    self._tasks.put((message, control))
+                elif control is not None:
+                    control.receive(message)
+            self._tasks.put(None)
+        except (EOFError, OSError):
+            self._tasks.put(None)
+        except BaseException as error:  # such as a task that cannot be unpickled
+            self._tasks.put(error)
+        if control is not None:
+            control.close()
 
 
-def _follow_the_driver() -> None:
-    """Leave signals from the terminal to the driver, and end when it ends, however that comes about."""
+def _follow_driver() -> None:
+    """Ignore the terminal's signals, which the driver handles, and end when the driver ends for whatever reason."""
     os.setpgid(0, 0)
     for name in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
     driver = parent_process()
-    assert driver is not None, "a worker is started by multiprocessing"
+    assert driver is not None, "multiprocessing starts workers"
     sentinel = int(driver.sentinel)
     with suppress(ImportError, OSError, AttributeError):
-        # The kernel then ends this process, and those that a model has started, with SIGIO: even one that computes
-        # without ever letting Python run.
+        # The kernel then ends this process, and those that a model has started, with SIGIO, even if native code never
+        # returns to Python.
         import fcntl
 
         fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
@@ -119,8 +162,8 @@ def _follow_the_driver() -> None:
     threading.Thread(target=watch, name="hpo-driver-watch", daemon=True).start()
 
 
-def _write_to(log_path: Path) -> None:
-    """Send what the model and its library print, and the stack of a crash, to a file: the terminal is the driver's."""
+def _redirect_output(log_path: Path) -> None:
+    """Write what the model and its library print, and the stack of a crash, to a file; the driver owns the terminal."""
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -1,6 +1,5 @@
-"""A Ray to run on: a cluster that there is, or one of our own on this machine, which leaves nothing behind.
+"""Connects to a Ray cluster, or starts a Ray on this machine that ends with the study.
 
-Ray reads :func:`settings` from the environment when it is imported.
 https://docs.ray.io/en/latest/ray-core/starting-ray.html
 """
 
@@ -24,39 +23,49 @@ from hpo.executors.ray import reaper
 
 ADDRESS = "RAY_ADDRESS"
 CONNECT_SECONDS = 5.0
-# Ray itself tries for two minutes to find a cluster that is not there, and then ends the process.
+# Ray itself tries for two minutes to find a missing cluster, and then ends the process.
 PROBE_SECONDS = 25.0
 _PROBE = "import ray, sys; ray.init(address=sys.argv[1], logging_level=50, log_to_driver=False)"
 _OWN_TOKEN = secrets.token_hex(32)
 
 
-def settings(address: str | None = None) -> dict[str, str]:
-    """What the environment lacks for Ray to be imported, for the cluster at ``address`` or one of our own."""
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    # Ray listens on every interface and runs what a client sends: a token keeps others out of the one that we start.
-    # https://docs.ray.io/en/latest/ray-security/token-auth.html
+def import_ray(address: str | None = None) -> Any:
+    """Import Ray, which reads its access token from the environment then.
+
+    Args:
+        address: of a cluster; None for ``RAY_ADDRESS`` or a Ray of our own.
+    """
+    os.environ.update(access(address))
+    import ray
+
+    return ray
+
+
+def access(address: str | None = None) -> dict[str, str]:
+    """Return the variables that restrict access to a Ray of our own; empty where another one or the user decides.
+
+    Ray listens on every interface and runs what a client sends; a token keeps other users out.
+    https://docs.ray.io/en/latest/ray-security/token-auth.html
+    """
     is_own = address is None and not os.environ.get(ADDRESS)
     if is_own and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
-        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _OWN_TOKEN}
-    return {name: value for name, value in wanted.items() if name not in os.environ or name.startswith("RAY_AUTH")}
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _OWN_TOKEN}
+    return {}
 
 
 class Cluster:
-    """This process's line to a Ray.
+    """This process's connection to Ray.
 
     Args:
-        address: ``auto``, ``HOST:PORT``; None for what ``RAY_ADDRESS`` says, or else a Ray of our own.
-        runtime_env: what the code of a user needs on other machines, as Ray takes it.
+        address: ``auto`` or ``HOST:PORT``; None for the value of ``RAY_ADDRESS`` or, without one, a Ray of our own.
+        runtime_env: what the user's code needs on other machines, as Ray takes it.
 
     Attributes:
-        is_own: whether it is a Ray of our own, which nobody adds a node to.
+        is_own: whether it is a Ray of our own, to which nobody adds a node.
     """
 
     def __init__(self, address: str | None = None, runtime_env: Mapping[str, Any] | None = None) -> None:
-        os.environ.update(settings(address))
-        import ray
-
-        self._ray = ray
+        self._ray = import_ray(address)
         self.address = address or os.environ.get(ADDRESS) or None
         self._key = "executor.address" if address else ADDRESS
         self.runtime_env = dict(runtime_env) if runtime_env else None
@@ -64,16 +73,16 @@ class Cluster:
         self._reaper: subprocess.Popen[bytes] | None = None
 
     def connect(self, n_cpus: int) -> None:
-        """Be connected, where this process is not; a Ray of our own gets ``n_cpus``.
+        """Connect, unless this process is connected; a Ray of our own gets ``n_cpus`` cores.
 
         Raises:
-            ConfigError: when nothing answers at the address, or it refuses us.
+            ConfigError: when nothing answers at the address, or it refuses the connection.
         """
         if self._ray.is_initialized():
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray's and its dependencies' own deprecations
+            warnings.simplefilter("ignore")  # deprecations within Ray and its dependencies
             if self.address is not None:
                 check_answers(self.address, self._key)
             try:
@@ -81,11 +90,11 @@ class Cluster:
                     self._start_own(n_cpus, quiet)
                 else:
                     self._ray.init(address=self.address, runtime_env=self.runtime_env, **quiet)
-            except Exception as error:  # of a runtime_env, Ray says nothing more exact
+            except Exception as error:  # Ray has no more specific class for a bad runtime_env
                 key, value = (
                     ("executor.runtime_env", self.runtime_env) if self.runtime_env else (self._key, self.address)
                 )
-                expected = f"what Ray starts with ({type(error).__name__}: {error})"
+                expected = f"a value that Ray can start with ({type(error).__name__}: {error})"
                 fix = "see https://docs.ray.io/en/latest/ray-core/handling-dependencies.html"
                 raise ConfigError(key, value, expected, fix) from error
         self._is_connected = True
@@ -94,12 +103,12 @@ class Cluster:
         mark = uuid.uuid4().hex
         os.environ[reaper.VARIABLE] = mark
         try:
-            # In a session of its own, since Ctrl-C is not for it.
+            # In a session of its own, so that Ctrl-C does not reach it.
             command = [sys.executable, "-m", reaper.__name__, mark]
             unmarked = {name: value for name, value in os.environ.items() if name != reaper.VARIABLE}
             pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
             self._reaper = subprocess.Popen(command, env=unmarked, start_new_session=True, **pipes)
-            # "local", since Ray would join another one of this machine that it knows of.
+            # "local", since Ray would otherwise join one that runs on this machine.
             self._ray.init("local", num_cpus=n_cpus, include_dashboard=False, runtime_env=self.runtime_env, **quiet)
         finally:
             del os.environ[reaper.VARIABLE]
@@ -111,7 +120,7 @@ class Cluster:
         self._reaper.stdout.close()
 
     def close(self) -> None:
-        """Let go of what :meth:`connect` has connected to or started; safe to call twice."""
+        """Disconnect, and end a Ray of our own; safe to call twice."""
         if self._is_connected:
             self._is_connected = False
             self._ray.shutdown()
@@ -123,17 +132,17 @@ class Cluster:
 
     @property
     def takes_runtime_env(self) -> bool:
-        """Whether the user's ``runtime_env`` holds for all that is run over this line."""
+        """Whether the ``runtime_env`` applies to everything that runs over this connection."""
         return self._is_connected
 
     def nodes(self) -> list[Mapping[str, Any]]:
-        """The nodes that are alive, as Ray describes them."""
+        """Return the nodes that are alive, as Ray describes them."""
         return [node for node in self._ray.nodes() if node["Alive"]]
 
 
 @contextmanager
 def connected(n_cpus: int) -> Iterator[Any]:
-    """Ray, connected for as long as the block takes: to where this process is already, or else as :class:`Cluster`."""
+    """Connect to Ray for a block; keep the connection that this process already has."""
     cluster = Cluster()
     try:
         cluster.connect(n_cpus)
@@ -143,10 +152,13 @@ def connected(n_cpus: int) -> Iterator[Any]:
 
 
 def check_answers(address: str, key: str) -> None:
-    """Find out in another process, since Ray ends the one that it cannot connect.
+    """Check in another process that a cluster answers at ``address``; Ray ends a process that cannot connect.
+
+    Args:
+        key: the setting that the address comes from, for messages.
 
     Raises:
-        ConfigError: saying why not.
+        ConfigError: when no cluster answers, or it refuses the connection.
     """
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit() and "/" not in address:
@@ -158,22 +170,22 @@ def check_answers(address: str, key: str) -> None:
     command = [sys.executable, "-c", _PROBE, address]
     probe = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
     assert probe.stderr is not None
-    too_late = threading.Timer(PROBE_SECONDS, probe.kill)
-    too_late.start()
-    said = ""
+    timer = threading.Timer(PROBE_SECONDS, probe.kill)
+    timer.start()
+    last = ""
     try:
         for line in probe.stderr:
-            said = line.strip() or said
+            last = line.strip() or last
             if "InvalidAuthToken" in line or "AuthenticationError" in line:
-                expected = "a Ray cluster whose token this process has"
+                expected = "a Ray cluster that accepts this process's token"
                 fix = "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE in front of the command, FILE as on the head node"
                 if os.environ.get("RAY_AUTH_TOKEN") == _OWN_TOKEN:
-                    fix = "a command of its own for this study, since an earlier one has started a Ray of its own"
+                    fix = "run this study in a separate command: an earlier study of this one has started its own Ray"
                 raise ConfigError(key, address, expected, fix)
         if probe.wait():
-            raise _refused(key, address, f"a Ray cluster that answers ({said or f'exit code {probe.returncode}'})")
+            raise _refused(key, address, f"a Ray cluster that answers ({last or f'exit code {probe.returncode}'})")
     finally:
-        too_late.cancel()
+        timer.cancel()
         probe.kill()
         probe.wait()
         probe.stderr.close()

@@ -1,8 +1,8 @@
-"""Ends the processes of a Ray that a study has started, once that is over or its driver is dead.
+"""Ends the processes of a Ray that a study has started, once the study has ended or its driver is dead.
 
-Ray's own agents outlive a driver that is killed by a minute. Run as ``python -m hpo.executors.ray.reaper MARK`` with a
-pipe from the driver as standard input, which says a line once Ray has started, and is answered by one: every process
-with ``MARK`` in its environment, and those below them at that time, are killed when the pipe ends.
+Without it, Ray's agents outlive a killed driver by a minute. It runs as ``python -m hpo.executors.ray.reaper MARK``
+with a pipe from the driver as standard input. The driver writes a line once Ray has started, and the reaper answers
+with one. When the pipe ends, it kills every process with ``MARK`` in its environment and their children.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ ROUNDS = 3  # a process may start another one just before it ends
 
 
 def marked(mark: str) -> set[psutil.Process]:
-    """The processes with ``mark`` in their environment and those below them, this one not counted."""
+    """Return the processes with ``mark`` in their environment and their children, without this one."""
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(VARIABLE) == mark:
-                # Agents write their title over their environment, and lose their parent when the driver is killed.
+                # Agents overwrite their environment with their title, and lose their parent when the driver is killed.
                 found |= {process, *process.children(recursive=True)}
     return found
 
 
 def main() -> None:
-    """See the module."""
+    """Wait for the end of the driver, then kill what it has started; see the module."""
     mark = sys.argv[1]
     sys.stdin.buffer.readline()
     known = marked(mark)

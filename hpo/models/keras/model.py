@@ -16,7 +16,6 @@ Only Keras's own interface is used, so that its backend stays a choice.
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,9 +34,6 @@ from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
 from hpo.models import metrics
 from hpo.models.base import Control, FeatureMaps, Fit, FitLog, FitPlan, FittedModel, FoldData, Model
-
-# A study makes a new model for every trial, so that its functions are traced anew: nothing to be warned of.
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 SCHEDULES = ("constant", "plateau", "cosine")
 # Of the plateau: what the learning rate is multiplied by after so many epochs without a smaller loss.

@@ -5,14 +5,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import toy
+from waiting import wait_until
 
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.objective import Objective
@@ -73,6 +74,14 @@ def run(executor: Executor, kind: str = "good", control: Control | None = None, 
     return executor.run(FoldTask({"x": 0.5, "kind": kind}, 0, MAX_EPOCHS, **options), control or Control())
 
 
+def is_gone(pid: int) -> bool:
+    """Return whether the process runs no more; it may not have been reaped."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def without_seconds(result: FoldResult) -> dict[str, Any]:
     return {**result.summary(), "seconds": {}, "history": dict(result.history)}
 
@@ -92,11 +101,11 @@ def test_a_worker_gives_what_the_driver_itself_would_have_and_keeps_the_weights(
 
 def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(start: Start) -> None:
     executor = start()
-    worker = next(iter(executor._workers.all))
+    workers = executor.worker_pids
     assert run(executor, control=Control(prune_after=2)).outcome.stop_reason is StopReason.PRUNED
     assert run(executor, control=Control(interrupt_after=1)).outcome.stop_reason is StopReason.INTERRUPTED
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
-    assert executor._workers.all == {worker}
+    assert executor.worker_pids == workers
 
 
 @pytest.mark.parametrize(
@@ -111,9 +120,9 @@ def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(start: Star
 def test_a_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
     start: Start, kind: str, reason: StopReason, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpo.executors.local.pool.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("hpo.executors.local.handle.GRACE_SECONDS", 0.5)
     executor, control = start(trial_timeout_seconds=5, max_memory_bytes=700_000_000), Control()
-    (lost,) = executor._workers.all
+    (lost,) = executor.worker_pids
     result = run(executor, kind, control)
     assert result.outcome.stop_reason is reason
     assert result.error is not None
@@ -125,29 +134,29 @@ def test_a_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
         assert result.traceback is not None
         assert "Segmentation fault" in result.traceback
         assert "_break_down" in result.traceback
-    assert not lost.is_alive
-    assert lost not in executor._workers.all
+    wait_until(lambda: is_gone(lost))
+    assert lost not in executor.worker_pids
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
 
 
 def test_the_time_that_other_folds_have_taken_counts(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.executors.local.pool.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("hpo.executors.local.handle.GRACE_SECONDS", 0.5)
     executor = start(trial_timeout_seconds=100)
     assert run(executor, "hang", spent_seconds=99.5).outcome.stop_reason is StopReason.TIMEOUT
 
 
 def test_a_training_that_only_takes_long_is_stopped_without_losing_the_worker(start: Start) -> None:
     executor = start(trial_timeout_seconds=0.5)
-    (worker,) = executor._workers.all
+    workers = executor.worker_pids
     task = FoldTask({"x": 0.5, "kind": "slow"}, 0, 1000)
     result = executor.run(task, Control())
     assert result.outcome.stop_reason is StopReason.TIMEOUT
     assert result.outcome.epochs_run > 1
-    assert executor._workers.all == {worker}
+    assert executor.worker_pids == workers
 
 
 def test_a_batch_that_never_ends_is_interrupted_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.executors.local.pool.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("hpo.executors.local.handle.GRACE_SECONDS", 0.5)
     result = run(start(), "hang", Control(interrupt_after=1))
     assert result.outcome.stop_reason is StopReason.INTERRUPTED
     assert result.outcome.epochs_run == 1
@@ -159,10 +168,9 @@ def test_a_worker_that_has_grown_is_replaced_between_two_trials(start: Start) ->
     used = []
     for _ in range(9):
         run(executor, "leak")
-        (worker,) = executor._workers.all
-        used.append(worker)
-    assert used[0] is used[1]
-    assert used[0] is not used[-1]
+        used.append(executor.worker_pids)
+    assert used[0] == used[1]
+    assert used[0] != used[-1]
 
 
 def test_what_a_model_prints_goes_to_the_log_of_its_worker(
@@ -192,10 +200,11 @@ def test_what_must_stay_hidden_is_hidden_in_a_worker_too(start: Start) -> None:
 
 def test_a_task_that_is_running_when_all_ends_is_interrupted_and_no_crash(start: Start) -> None:
     executor, results = start(workers=2), []
-    threads = [threading.Thread(target=lambda: results.append(run(executor, "hang"))) for _ in range(3)]
+    controls = [Control() for _ in range(3)]
+    threads = [threading.Thread(target=lambda c=c: results.append(run(executor, "hang", c))) for c in controls]
     for thread in threads:
         thread.start()
-    time.sleep(1)
+    wait_until(lambda: len(controls[0].epochs + controls[1].epochs + controls[2].epochs) == 2)
     executor.stop()
     for thread in threads:
         thread.join(20)
@@ -204,10 +213,54 @@ def test_a_task_that_is_running_when_all_ends_is_interrupted_and_no_crash(start:
 
 def test_a_worker_that_dies_while_it_is_idle_costs_no_trial(start: Start) -> None:
     executor = start()
-    (worker,) = executor._workers.all
-    os.kill(worker._process.pid or 0, signal.SIGKILL)
-    worker._process.join(10)
+    (worker,) = executor.worker_pids
+    os.kill(worker, signal.SIGKILL)
+    os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
+
+
+def test_each_trial_keeps_its_own_result_when_a_model_forks_and_returns_twice(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor = start()
+    (worker,) = executor.worker_pids
+    for number in range(3):
+        check_own_results(executor, "fork" if number < 2 else "good", tmp_path)
+    executor.stop()
+    assert [record.message.count("a model forked process") for record in caplog.records] == [1]
+    text = (tmp_path / "worker-0.log").read_text()
+    assert text.count("was forked by the model and returned from it") == 4
+    wait_until(lambda: is_gone(worker))
+
+
+def check_own_results(executor: Executor, kind: str, folder: Path) -> None:
+    """Run a fold and a refit, and check that both results and the weights are those of their params."""
+    for x in (0.1, 0.7):
+        task = FoldTask({"x": x, "kind": kind}, 0, MAX_EPOCHS, folder / f"weights-{x}")
+        control = Control()
+        result, expected = executor.run(task, control), evaluator().run(replace(task, params={"x": x}), Control())
+        assert (result.score, dict(result.history)) == (expected.score, dict(expected.history))
+        assert len(control.epochs) == MAX_EPOCHS
+
+
+def test_control_answers_each_thread_of_a_model(start: Start) -> None:
+    executor, control = start(), DecidesByEpoch()
+    assert run(executor, "threads", control).error is None
+    assert sorted(control.decided) == list(range(100, 260))
+
+
+class DecidesByEpoch(Control):
+    """Prunes odd epochs above 100, which several threads report."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decided: list[int] = []
+
+    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+        if epoch < 100:
+            return super().on_epoch(epoch, logs)
+        self.decided.append(epoch)
+        return Decision.PRUNE if epoch % 2 else Decision.CONTINUE
 
 
 def test_a_model_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
@@ -230,7 +283,7 @@ def test_a_worker_that_cannot_start_ends_the_study(tmp_path: Path, monkeypatch: 
 
 def test_stopping_twice_leaves_no_process_and_no_data(start: Start, tmp_path: Path) -> None:
     executor = start(workers=2)
-    processes = [psutil.Process(worker._process.pid) for worker in executor._workers.all]
+    processes = [psutil.Process(pid) for pid in executor.worker_pids]
     assert len(processes) == 2
     executor.stop()
     executor.stop()
@@ -267,11 +320,17 @@ from hpo.core.states import Decision
 sys.path.insert(0, {tests!r})
 from unit.executors.local.test_executor import Control, evaluator
 
+class Prints(Control):
+    def on_epoch(self, epoch, logs):
+        if epoch == 0:
+            print("training", flush=True)
+        return super().on_epoch(epoch, logs)
+
 if __name__ == "__main__":
     executor = LocalExecutor(threads_per_trial=1)
     executor.start(evaluator(), Path(sys.argv[1]))
-    print(next(iter(executor._workers.all))._process.pid, flush=True)
-    executor.run(FoldTask({{"x": 0.5, "kind": {kind!r}}}, 0, 10_000), Control())
+    print(*executor.worker_pids, flush=True)
+    executor.run(FoldTask({{"x": 0.5, "kind": {kind!r}}}, 0, 10_000), Prints())
 """
 
 
@@ -282,12 +341,10 @@ def test_a_worker_and_what_it_has_started_do_not_outlive_the_driver(tmp_path: Pa
     driver = subprocess.Popen([sys.executable, script, tmp_path], stdout=subprocess.PIPE, text=True, env={**os.environ})
     assert driver.stdout is not None
     worker = psutil.Process(int(driver.stdout.readline()))
-    for _ in range(100):
-        children = worker.children()
-        if kind != "child" or children:
-            break
-        time.sleep(0.1)
-    time.sleep(1)
+    assert driver.stdout.readline() == "training\n"
+    if kind == "child":
+        wait_until(worker.children)
+    children = worker.children()
     assert worker.is_running()
     assert [toy.CHILD in child.cmdline() for child in children] == [True] * (kind == "child")
     driver.send_signal(signal.SIGKILL)

@@ -10,9 +10,10 @@ import time
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from hpo.errors import ConfigError
-from hpo.executors.ray.cluster import ADDRESS, check_answers, settings
+from hpo.executors.ray.cluster import ADDRESS, access, check_answers
 from hpo.executors.ray.executor import RayExecutor
 
 
@@ -89,10 +90,10 @@ def test_only_a_ray_of_our_own_gets_our_token(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delitem(sys.modules, "ray", raising=False)
     for name in (ADDRESS, "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
-    assert len(settings()["RAY_AUTH_TOKEN"]) == 64
-    assert "RAY_AUTH_TOKEN" not in settings("auto")
+    assert len(access()["RAY_AUTH_TOKEN"]) == 64
+    assert "RAY_AUTH_TOKEN" not in access("auto")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert "RAY_AUTH_TOKEN" not in settings()
+    assert "RAY_AUTH_TOKEN" not in access()
 
 
 DRIVER = """
@@ -116,10 +117,7 @@ def test_a_ray_of_our_own_leaves_no_process(end: str) -> None:
     done = subprocess.run([sys.executable, "-c", DRIVER, end], stdout=subprocess.PIPE, text=True, env=environment)
     below = [int(pid) for pid in done.stdout.split()]
     assert len(below) > 3
-    ends = time.monotonic() + 10
-    while left := [pid for pid in below if _is_running(pid)]:
-        assert time.monotonic() < ends, [psutil.Process(pid).cmdline() for pid in left]
-        time.sleep(0.1)
+    wait_until(lambda: not any(map(_is_running, below)), timeout=10)
 
 
 def _is_running(pid: int) -> bool:

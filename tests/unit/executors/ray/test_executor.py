@@ -4,9 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,24 @@ from typing import Any
 import psutil
 import pytest
 import toy
+from waiting import wait_until
 
 from hpo.core.states import StopReason
 from hpo.errors import ConfigError, StudyFailed, hide
 from hpo.evaluation.tasks import FoldTask, RefitTask
-from hpo.executors.ray.actor import Actor
 from hpo.executors.ray.executor import RayExecutor
-from hpo.executors.ray.node import PREFIX
+from hpo.executors.ray.handle import ActorHandle
+from hpo.executors.ray.node_folder import shared_path
 from hpo.models.base import Model
-from unit.executors.local.test_executor import MAX_EPOCHS, Control, evaluator, run, without_seconds
+from unit.executors.local.test_executor import (
+    MAX_EPOCHS,
+    Control,
+    DecidesByEpoch,
+    check_own_results,
+    evaluator,
+    run,
+    without_seconds,
+)
 
 Start = Callable[..., RayExecutor]
 
@@ -55,9 +62,8 @@ def executor(tmp_path_factory: pytest.TempPathFactory, one_ray: None) -> Iterato
 
 def process(executor: RayExecutor) -> psutil.Process:
     """Of the one actor that is ready."""
-    (actor,) = executor._idle
-    assert actor.site is not None
-    return psutil.Process(actor.site.pid)
+    (pid,) = executor.actors.idle_pids
+    return psutil.Process(pid)
 
 
 def workers_of(actor: psutil.Process) -> list[psutil.Process]:
@@ -67,7 +73,7 @@ def workers_of(actor: psutil.Process) -> list[psutil.Process]:
 
 def place(executor: RayExecutor) -> Path:
     """What its actors have on this node."""
-    return Path(tempfile.gettempdir()) / f"{PREFIX}{executor._order.name}"
+    return shared_path(executor.session_name)
 
 
 def test_an_actor_gives_what_the_driver_itself_would_have_and_the_weights_come_to_the_driver(
@@ -140,24 +146,25 @@ def test_an_actor_that_is_killed_loses_its_trial_and_is_replaced(executor: RayEx
 
 
 def test_an_actor_that_dies_while_it_is_idle_costs_no_trial(executor: RayExecutor) -> None:
-    process(executor).kill()
-    time.sleep(2)
+    actor = process(executor)
+    actor.kill()
+    actor.wait(10)
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
 
 
 def test_an_actor_that_is_lost_before_a_trial_has_begun_on_it_costs_no_attempt(
     executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, killed = Actor.carry_out, list[int]()
+    real, killed = ActorHandle.run, list[int]()
 
-    def carry_out(self: Actor, *args: Any) -> Any:
+    def run_after_kill(self: ActorHandle, *args: Any) -> Any:
         assert self.site is not None
         if not killed:
             killed.append(self.site.pid)
             os.kill(self.site.pid, signal.SIGKILL)
         return real(self, *args)
 
-    monkeypatch.setattr(Actor, "carry_out", carry_out)
+    monkeypatch.setattr(ActorHandle, "run", run_after_kill)
     control = Control()
     assert run(executor, control=control).outcome.stop_reason is StopReason.MAX_EPOCHS
     assert len(control.epochs) == MAX_EPOCHS
@@ -173,7 +180,7 @@ class Unknown:
 
 def test_a_trial_that_a_node_cannot_read_ends_the_study_and_is_not_tried_for_ever(executor: RayExecutor) -> None:
     task: Any = FoldTask({"x": Unknown()}, 0, MAX_EPOCHS)  # type: ignore[dict-item]
-    with pytest.raises(StudyFailed, match=r"a node cannot take a trial: .*no/such/folder"):
+    with pytest.raises(StudyFailed, match=r"a node cannot run a trial: .*no/such/folder"):
         executor.run(task, Control())
 
 
@@ -187,14 +194,14 @@ def test_trials_begin_with_the_actors_that_fit(start: Start) -> None:
     for thread in threads:
         thread.join(60)
     assert [result.outcome.stop_reason for result in results] == [StopReason.MAX_EPOCHS] * 4
-    assert (len(several._pending), len(several._idle)) == (2, 1)
+    assert (several.actors.n_pending, len(several.actors.idle_pids)) == (2, 1)
 
 
 @pytest.mark.parametrize(
     "options", [{"gpus_per_trial": 1}, {"threads_per_trial": 64}, {"resources": {"unobtainium": 1}}]
 )
 def test_what_no_node_has_is_said_and_not_waited_for(start: Start, options: dict[str, Any]) -> None:
-    with pytest.raises(StudyFailed, match=r"has what a trial asks for \(CPU .*\): it has .*CPU 2.* in [1-9] s$"):
+    with pytest.raises(StudyFailed, match=r"has the resources of one trial \(CPU .*\): it has .*CPU 2.* in [1-9] s$"):
         start(start_timeout_seconds=1, **options)
 
 
@@ -216,17 +223,18 @@ def test_what_a_model_prints_does_not_come_to_the_driver(
 ) -> None:
     run(executor, "print")
     run(executor, "exit")  # so that nothing is held back in a buffer
-    time.sleep(1)
+    run(executor)  # with a new worker: what the first one printed would have arrived
     assert capfd.readouterr() == ("", "")
 
 
 def test_tasks_that_are_running_when_all_ends_are_interrupted_and_nothing_is_left(start: Start) -> None:
     executor, results = start(workers=2), []
     actor = process(executor)
-    threads = [threading.Thread(target=lambda: results.append(run(executor, "hang"))) for _ in range(3)]
+    controls = [Control() for _ in range(3)]
+    threads = [threading.Thread(target=lambda c=c: results.append(run(executor, "hang", c))) for c in controls]
     for thread in threads:
         thread.start()
-    time.sleep(2)
+    wait_until(lambda: any(control.epochs for control in controls))
     workers = workers_of(actor)
     assert workers
     assert place(executor).is_dir()
@@ -238,6 +246,22 @@ def test_tasks_that_are_running_when_all_ends_are_interrupted_and_nothing_is_lef
     for each in (actor, *workers):
         each.wait(10)  # raises when it is still there
     assert not place(executor).exists()
+
+
+def test_each_trial_keeps_its_own_result_when_a_model_forks_and_returns_twice(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor = start()
+    for number in range(3):
+        check_own_results(executor, "fork" if number < 2 else "good", tmp_path)
+    assert [record.message.count("a model forked process") for record in caplog.records] == [1]
+    assert "on node" in caplog.text
+
+
+def test_control_answers_each_thread_of_a_model(executor: RayExecutor) -> None:
+    control = DecidesByEpoch()
+    assert run(executor, "threads", control).error is None
+    assert sorted(control.decided) == list(range(100, 260))
 
 
 def test_a_driver_that_fails_while_a_trial_runs_gives_the_actor_up(executor: RayExecutor) -> None:
@@ -272,12 +296,18 @@ from hpo.evaluation.tasks import FoldTask
 sys.path.insert(0, {tests!r})
 from unit.executors.local.test_executor import Control, evaluator
 
+class Prints(Control):
+    def on_epoch(self, epoch, logs):
+        if epoch == 0:
+            print("training", flush=True)
+        return super().on_epoch(epoch, logs)
+
 if __name__ == "__main__":
     executor = RayExecutor(address=sys.argv[1])
     executor.prepare()
     executor.start(evaluator(), Path(tempfile.mkdtemp()))
-    print(next(iter(executor._all)).site.pid, flush=True)
-    executor.run(FoldTask({{"x": 0.5, "kind": {kind!r}}}, 0, 10_000), Control())
+    print(*executor.actors.idle_pids, flush=True)
+    executor.run(FoldTask({{"x": 0.5, "kind": {kind!r}}}, 0, 10_000), Prints())
 """
 
 
@@ -293,7 +323,7 @@ def test_an_actor_and_its_worker_do_not_outlive_a_driver_that_is_killed(
     driver = subprocess.Popen([sys.executable, script, address], stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     actor = psutil.Process(int(driver.stdout.readline()))
-    time.sleep(1)
+    assert driver.stdout.readline() == "training\n"
     (worker,) = workers_of(actor)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
