@@ -52,6 +52,7 @@ from hpo.compare.statistics import Difference, Verdict, compare_pairs, power, se
 from hpo.compare.studies import ComparedStudy, Group
 from hpo.core.objective import Objective
 from hpo.core.params import Params
+from hpo.core.process import prepare_process
 from hpo.core.seeds import derive_seed, fit_seed
 from hpo.core.space import SearchSpace
 from hpo.strategies.optuna import OptunaStrategy
@@ -672,4 +673,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    prepare_process()
     sys.exit(main())

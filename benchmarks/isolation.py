@@ -25,6 +25,7 @@ import psutil
 from benchmarks.null import NullModel, dataset
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.objective import Objective
+from hpo.core.process import prepare_process
 from hpo.core.states import Decision
 from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.resampling import Holdout
@@ -127,4 +128,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    prepare_process()
     main()

@@ -23,6 +23,7 @@ from hpo.cli.main import main as hpo
 from hpo.compare.command import compare
 from hpo.compare.load import load
 from hpo.compare.settings import ComparisonSpec
+from hpo.core.process import prepare_process
 from hpo.tracking.reader import list_studies, load_trials
 from hpo.tracking.store import open_store
 
@@ -76,4 +77,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    prepare_process()
     main()

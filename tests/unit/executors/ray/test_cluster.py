@@ -13,7 +13,7 @@ import pytest
 from waiting import wait_until
 
 from hpo.errors import ConfigError
-from hpo.executors.ray.cluster import ADDRESS, access, check_answers
+from hpo.executors.ray.cluster import ADDRESS, access, check_answers, import_ray
 from hpo.executors.ray.executor import RayExecutor
 
 
@@ -34,8 +34,7 @@ def test_a_port_that_nobody_listens_on_is_refused_at_once() -> None:
 
 
 def test_an_address_in_the_environment_is_refused_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
+    ray = import_ray()
     monkeypatch.setenv(ADDRESS, "127.0.0.1:1")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # whatever other tests have started
     executor = RayExecutor()
