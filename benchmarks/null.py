@@ -13,6 +13,7 @@ from sklearn.dummy import DummyClassifier
 from hpo.core.params import Params, ParamValue
 from hpo.datasets.base import Array, Dataset, DataSpec
 from hpo.models.base import Fit, FittedModel, Model
+from hpo.models.fitting import EpochMonitor
 
 NAMES = ("a", "b", "c", "d", "e")
 
@@ -46,13 +47,10 @@ class NullModel(Model):
         return ("loss", "val_loss")
 
     def fit(self, fit: Fit) -> FittedModel:
-        log = fit.log
-        with log.phase("train"):
+        with fit.log.phase("train"):
             time.sleep(self._seconds)
             loss = value(fit.params)
-            log.history = {"loss": [loss], "val_loss": [loss]}
-            log.epochs_run, log.best_epoch, log.best_value = 1, 0, loss
-            fit.control.on_epoch(0, {"loss": loss, "val_loss": loss})
+            EpochMonitor(fit).end_epoch(0, {"loss": loss, "val_loss": loss}, is_last=True)
         return _Nothing(loss)
 
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:

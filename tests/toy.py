@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from hpo.core.params import Params, ParamValue
-from hpo.core.states import Decision, StopReason
+from hpo.core.states import Decision
 from hpo.datasets.base import Array, Dataset, DataSpec
 from hpo.models.base import Control, Fit, FittedModel, Model
+from hpo.models.fitting import EpochMonitor
 
 _LEAK: list[bytearray] = []
 CHILD = "child-of-the-toy"  # on the command line of a process that a model has started
@@ -55,13 +56,10 @@ class CurveModel(Model):
         return ("loss", "val_loss")
 
     def fit(self, fit: Fit) -> FittedModel:
-        plan, log, control = fit.plan, fit.log, fit.control
         values: dict[str, Any] = {**self.tunables, **fit.params}
-        with log.phase("train"):
-            for epoch in range(plan.max_epochs):
-                if control.poll() is Decision.INTERRUPT:
-                    log.stop_reason = StopReason.INTERRUPTED
-                    break
+        monitor = EpochMonitor(fit)
+        with fit.log.phase("train"):
+            for epoch in monitor.epochs():
                 if values["kind"] == "slow":
                     time.sleep(0.05)
                 if values["kind"] == "raise" and epoch == 1:
@@ -73,22 +71,11 @@ class CurveModel(Model):
                 if epoch == 1:
                     self._break_down(values["kind"])
                     if values["kind"] == "threads":
-                        call_from_threads(control)
+                        call_from_threads(fit.control)
                 loss = (values["x"] - 0.3) ** 2 + 0.1 / (epoch + 1)
                 if values["kind"] == "nan" and epoch == 1:
-                    log.stop_reason, log.problem = StopReason.DIVERGED, "loss is not finite"
                     loss = math.nan
-                logs = {"loss": loss, "val_loss": loss}
-                for name, value in logs.items():
-                    log.history.setdefault(name, []).append(value)
-                log.epochs_run, log.best_epoch, log.best_value = epoch + 1, epoch, loss
-                decision = control.on_epoch(epoch, logs)
-                if log.stop_reason is StopReason.DIVERGED or epoch + 1 == plan.max_epochs:
-                    break
-                if decision is not Decision.CONTINUE:
-                    pruned = decision is Decision.PRUNE
-                    log.stop_reason = StopReason.PRUNED if pruned else StopReason.INTERRUPTED
-                    break
+                monitor.end_epoch(epoch, {"loss": loss, "val_loss": loss})
         return FittedCurve(np.array([values["x"]]))
 
     def _break_down(self, kind: str) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.objective import Objective
-from hpo.models.early_stopping import EarlyStoppingMonitor
+from hpo.models.fitting import EarlyStoppingMonitor
 
 PATIENCES = (1, 2, 3, 5, 8, 13, 21)
 
@@ -102,9 +102,9 @@ def _shorter(
 
 def replay(values: Sequence[float], stopping: EarlyStopping) -> tuple[int, int | None]:
     """How many epochs of a recorded curve ``stopping`` would have trained, and which it would have kept."""
-    watch = EarlyStoppingMonitor(stopping)
+    monitor = EarlyStoppingMonitor(stopping)
     for epoch, value in enumerate(values):
-        watch.see(epoch, value)
-        if watch.is_over(epoch):
-            return epoch + 1, watch.best_epoch
-    return len(values), watch.best_epoch
+        monitor.update(epoch, value)
+        if monitor.should_stop(epoch):
+            return epoch + 1, monitor.best_epoch
+    return len(values), monitor.best_epoch

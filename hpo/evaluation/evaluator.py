@@ -30,7 +30,7 @@ from hpo.evaluation.resampling import Resampling, digest
 from hpo.evaluation.tasks import FoldTask, RefitTask, Task, TestPredictions, TestScore
 from hpo.models import metrics
 from hpo.models.base import Fit, FitLog, FitPlan, FittedModel, FoldData, Model, ObjectiveControl
-from hpo.models.early_stopping import EarlyStoppingMonitor
+from hpo.models.fitting import EpochRecorder
 
 # What `objective.others` may name besides the model's metrics: weights, and wall seconds of training a fold and of
 # predicting one sample.
@@ -278,13 +278,9 @@ class Evaluator:
         is_refit = isinstance(task, RefitTask)
         budget = task.n_epochs if isinstance(task, RefitTask) else task.max_epochs
         log = FitLog(max_epochs=budget, epochs_run=len(epochs), stop_reason=reason, seconds={"train": seconds})
-        watch = EarlyStoppingMonitor(self.early_stopping)
+        recorder = EpochRecorder(self.early_stopping, log)
         for epoch, logs in enumerate(epochs):
-            for name, value in logs.items():
-                log.history.setdefault(name, []).append(value)
-            if self.early_stopping.monitor in logs:
-                watch.see(epoch, logs[self.early_stopping.monitor])
-        log.best_epoch, log.best_value = watch.best_epoch, watch.best_value
+            recorder.record(epoch, logs)
         fold, seed = (0, 0) if isinstance(task, RefitTask) else (task.fold, fit_seed(self.seed, task.params, task.fold))
         history = {} if is_refit else {name: tuple(values) for name, values in log.history.items()}
         return FoldResult(fold, seed, None, self._outcome(log), history, dict(log.seconds), error=error, budget=budget)

@@ -52,7 +52,7 @@ class _SklearnFlavor:
 
     @staticmethod
     def save_model(path: str, **options: Any) -> None:
-        from hpo.models.sklearn.model import skops_io
+        from hpo.models.sklearn.fitted import skops_io
 
         skops = skops_io()
         import mlflow.sklearn

@@ -14,7 +14,8 @@ from hpo.core.states import Decision
 from hpo.datasets.base import Array, DataSpec
 from hpo.datasets.embedded import breast_cancer
 from hpo.models.base import Fit, FittedModel, FoldData
-from hpo.models.sklearn.model import FittedSklearnModel, SklearnModel
+from hpo.models.sklearn.fitted import FittedSklearnModel
+from hpo.models.sklearn.model import SklearnModel
 from hpo.testing import MODEL_CHECKS, check_model, parts_of
 
 

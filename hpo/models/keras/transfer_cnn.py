@@ -25,7 +25,8 @@ from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError, redact
 from hpo.models.base import Fetch, Origin
 from hpo.models.keras import blocks
-from hpo.models.keras.model import OF_TRAINING, KerasModel, layers_of
+from hpo.models.keras.fitted import layers_of
+from hpo.models.keras.model import OF_TRAINING, KerasModel
 
 PREFIX = "applications:"
 # Networks of keras.applications, and whether they take pixels of -1 to 1 rather than of 0 to 255.

@@ -68,7 +68,7 @@ def test_weights_are_saved_only_where_the_score_beats_the_best(tmp_path: Path) -
     [
         ("raise", StopReason.ERROR, "ValueError: asked for", 1),
         ("memory", StopReason.OUT_OF_MEMORY, "MemoryError: no message", 0),
-        ("nan", StopReason.DIVERGED, "loss is not finite", 2),
+        ("nan", StopReason.DIVERGED, "loss is not finite after epoch 1", 2),
     ],
 )
 def test_a_failure_of_the_model_is_a_failed_fold_that_keeps_its_epochs(

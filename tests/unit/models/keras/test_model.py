@@ -8,12 +8,15 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.metrics import f1_score, roc_auc_score
 
 from hpo.core.early_stopping import EarlyStopping
-from hpo.core.states import Decision
+from hpo.core.states import Decision, StopReason
 from hpo.datasets.base import Column, DataSpec
 from hpo.models.base import Fit, FitLog, FitPlan, FoldData
 from hpo.models.keras import blocks, two_input_mlp
+from hpo.models.keras.adaptation import adapt_layers
+from hpo.models.keras.callbacks import named_by_first_output
+from hpo.models.keras.fitted import FittedKerasModel
 from hpo.models.keras.mlp import classify_table, regress_table
-from hpo.models.keras.model import FittedKerasModel, KerasModel, named_by_first_output
+from hpo.models.keras.model import KerasModel
 
 # Whatever is watched, the last epoch's weights are kept.
 KEEPS_LAST = EarlyStopping(patience=None, restore_best_weights=False)
@@ -144,6 +147,29 @@ def test_early_stopping_can_watch_a_metric_that_is_asked_for(tumours: FoldData) 
     log, _ = fit(KerasModel(classify_table), TUMOURS, tumours, plan)
     assert log.best_value == max(log.history["val_f1"])
     assert log.problem is None
+
+
+def test_early_stopping_keeps_the_weights_that_keras_keeps(tumours: FoldData) -> None:
+    # So fast that the loss rises soon.
+    options = {"units": 8, "learning_rate": 0.3}
+    stopping = EarlyStopping(patience=2)
+    log, fitted = fit(KerasModel(classify_table, **options), TUMOURS, tumours, FitPlan(30, 0, stopping))
+    assert log.stop_reason is StopReason.EARLY_STOPPED
+
+    keras.utils.set_random_seed(0)
+    network = classify_table(TUMOURS, **options)
+    adapt_layers(network, tumours.x_train)
+    callback = keras.callbacks.EarlyStopping("val_loss", patience=2, mode="min", restore_best_weights=True)
+    watched = (tumours.x_watch, tumours.y_watch)
+    trained = network.fit(
+        tumours.x_train, tumours.y_train, batch_size=32, epochs=30, validation_data=watched,
+        validation_batch_size=512, callbacks=[callback], verbose=0,
+    )  # fmt: skip
+    assert log.history == trained.history
+    assert (log.stopped_epoch, log.best_epoch) == (callback.stopped_epoch, callback.best_epoch)
+    assert log.restored_best_weights
+    for kept, expected in zip(fitted.native.get_weights(), network.get_weights(), strict=True):
+        assert np.array_equal(kept, expected)
 
 
 def test_of_several_outputs_the_first_is_what_is_recorded(tumours: FoldData) -> None:

@@ -19,7 +19,7 @@ from hpo.datasets import digits
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
 from hpo.models.base import Fetch, Fit, FitLog, FitPlan, FoldData, SavedNetwork
-from hpo.models.keras.model import FittedKerasModel, layers_of
+from hpo.models.keras.fitted import FittedKerasModel, layers_of
 from hpo.models.keras.transfer_cnn import TransferModel, set_depth
 
 SPEC = DataSpec((8, 8, 1), 10)
