@@ -347,7 +347,7 @@ def finish(folder: Path, strategy: str, audit: Audit, *options: str, fault: str 
         code = process.wait()
         process.audit_orphans(audit)
         text = process.log.read_text(errors="replace")
-        if code == 0 or (code == 2 and "a study that is not finished" in text):
+        if code == 0 or (code == 2 and "an unfinished study" in text):
             return
         audit.add("wrong", int("Traceback" in text), text[-1500:])
     audit.add("wrong", 1, f"it could not be resumed ({code}): {text[-1500:]}")

@@ -87,13 +87,13 @@ def list_studies(arguments: list[str]) -> int:
     where = tracking_config(parse("list", "The studies of a store, newest first.", arguments))
     client, experiment_id = open_existing(where)
     from hpo.cli import terminal
-    from hpo.run import session
+    from hpo.run.lock import is_locked
     from hpo.tracking.outbox import undelivered
     from hpo.tracking.reader import list_studies
 
     output_path = Path(where["output_path"])
     studies = list_studies(client, experiment_id)
-    held = {s.name for s in studies if s.state == "running" and session.is_running(output_path / "studies" / s.name)}
+    held = {s.name for s in studies if s.state == "running" and is_locked(output_path / "studies" / s.name)}
     terminal.print_studies(console(), studies, held, [folder.name for folder in undelivered(output_path)])
     return OK
 
@@ -101,18 +101,20 @@ def list_studies(arguments: list[str]) -> int:
 def sync(arguments: list[str]) -> int:
     """Deliver what waits in outboxes."""
     parsed = parse("sync", "Deliver the records that MLflow could not take when they were written.", arguments)
-    from hpo.run import session
+    from hpo.run.location import StoreLocation
+    from hpo.run.lock import lock_study
+    from hpo.run.session import deliver
     from hpo.tracking.outbox import undelivered
 
     # Nothing begins here, so that there is nothing to allow.
-    where = replace(session.StoreLocation.of(tracking_config(parsed)), offline="allow")
+    where = replace(StoreLocation.of(tracking_config(parsed)), offline="allow")
     code, folders = OK, undelivered(where.output_path)
     if not folders:
         print("nothing waits: MLflow has every record")
     for folder in folders:
         try:
-            with session.claim(folder, folder.name):
-                print(f"{folder.name}: {session.deliver(where, folder)} records delivered", flush=True)
+            with lock_study(folder, folder.name):
+                print(f"{folder.name}: {deliver(where, folder)} records delivered", flush=True)
         except InputError as error:
             code = BAD_INPUT
             print(f"{folder.name}: not delivered: {redact(str(error))}", file=sys.stderr)

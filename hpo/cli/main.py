@@ -238,16 +238,18 @@ def _run_study(conf: DictConfig, is_forced: bool = False, is_brief: bool = False
     configs.Definition.of(config)  # else a mistake would be told of only after the imports, or the store's answer
 
     from hpo.run import session
+    from hpo.run.location import StoreLocation
+    from hpo.run.lock import lock_study
 
-    where = session.StoreLocation.of(config["tracking"])
+    where = StoreLocation.of(config["tracking"])
     name = config["study"]
     if name is None:
         study, overrides = _build(conf)
-        study = replace(study, name=session.free_name(where, study.name))
-        with session.claim(where.folder(study.name), study.name):
+        study = replace(study, name=session.reserve_name(where, study.name))
+        with lock_study(where.folder(study.name), study.name):
             return _run_built(study, where, overrides, is_named=False, is_brief=is_brief)
-    with session.claim(where.folder(name), name):
-        known = session.look_up(where, name)
+    with lock_study(where.folder(name), name):
+        known = session.find_tags(where, name)
         study, overrides = _build(conf, known)
         return _run_built(study, where, overrides, is_named=True, is_forced=is_forced, is_brief=is_brief)
 
@@ -340,12 +342,13 @@ def _resume(arguments: list[str]) -> int:
         raise ConfigError("resume", given, "the name of one study, and overrides", "python -m hpo resume STUDY")
     (name,) = words
     overrides = [argument for argument in arguments if argument != name]
-    from hpo.run import session
+    from hpo.run.location import StoreLocation
+    from hpo.run.study_file import saved_overrides
 
     of_tracking = [o for o in overrides if o.lstrip("+").startswith("tracking")]
-    where = session.StoreLocation.of(commands.tracking_config(commands.parse("resume", "", of_tracking)))
+    where = StoreLocation.of(commands.tracking_config(commands.parse("resume", "", of_tracking)))
     named = {_key(override) for override in overrides}
-    before = [override for override in session.remembered(where, name) if _key(override) not in named]
+    before = [override for override in saved_overrides(where, name) if _key(override) not in named]
     return _run([*before, *overrides, f"study={name}"])
 
 

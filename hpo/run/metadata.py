@@ -1,11 +1,9 @@
-"""What a study says of itself to its record when it begins and when it goes on."""
+"""Records the metadata of a study when it starts and when it is resumed: tags, params, dataset and config."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +16,7 @@ import yaml
 
 from hpo.core.mappings import flattened
 from hpo.core.space import SearchSpace
+from hpo.run.lock import this_driver
 from hpo.study.identity import MUTABLE
 from hpo.study.study import Study
 from hpo.tracking.outbox import STUDY
@@ -26,13 +25,8 @@ from hpo.tracking.schema import Artifact, Tag, limit_tag, objective_tag
 from hpo.tracking.writer import DatasetRecord, Tracker
 
 
-def driver() -> dict[str, Any]:
-    """Who drives the study: host, process id, and when that process was started, since ids are used again."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "created": round(psutil.Process().create_time())}
-
-
 def hardware() -> str:
-    """What seconds depend on: two studies are compared by time only where this is equal."""
+    """Processor and number of cores of this machine: only studies with equal hardware are compared by time."""
     name = platform.processor() or platform.machine()
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -43,17 +37,18 @@ def hardware() -> str:
 def record_start(
     study: Study, tracker: Tracker, overrides: Sequence[str], recorded: RecordedStudy | None, changes: str | None
 ) -> None:
-    """Make the study's run, or take up the one that there is.
+    """Start the run of a new study, or reopen that of a recorded one.
 
     Args:
-        overrides: the command line that defined the study.
-        changes: what differs from the recorded study, where the user goes on with it all the same.
+        overrides: the command line that defines the study.
+        recorded: the record of a study that is resumed; None for a new one.
+        changes: the differences from the recorded study, if the user resumes it in spite of them.
     """
     may_change = {
         Tag.STATE: "running",
         Tag.ENDED_BY: "",
         Tag.PROBLEMS: "",
-        Tag.DRIVER: json.dumps(driver()),
+        Tag.DRIVER: json.dumps(this_driver()),
         Tag.DRIVER_SEEN: str(round(time.time())),
         **{limit_tag(name): str(value) for name, value in asdict(study.definition.limits).items()},
         Tag.EXECUTOR: json.dumps(study.config.get("executor", {}), sort_keys=True),
@@ -66,7 +61,7 @@ def record_start(
         tracker.reopen_study(may_change, {each.trial.number: each.attempt for each in recorded.trials})
     else:
         _record_new(study, tracker, overrides, may_change)
-    # Without the store's address, which may hold a password.
+    # Without `tracking`: its URI may contain a password.
     config = {key: value for key, value in study.config.items() if key != "tracking"}
     tracker.log_text(STUDY, yaml.safe_dump(config, sort_keys=False), Artifact.CONFIG)
 
@@ -107,7 +102,7 @@ def _record_new(study: Study, tracker: Tracker, overrides: Sequence[str], may_ch
 
 
 def space_text(space: SearchSpace) -> str:
-    """A search space as YAML."""
+    """Format a search space as YAML."""
     return str(yaml.safe_dump(space.to_config(), sort_keys=False))
 
 
