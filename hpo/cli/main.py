@@ -368,8 +368,8 @@ words:
   seeds        how many, or a list; each is a study of every level
   tasks, over  compare on every one of these datasets (or values of another key), and rank the levels over all of them
   min_effect   the smallest difference of the test metric that matters (0.01 for accuracies unless given)
-  max_seeds    the most seeds that will ever be run, if you mean to look at fewer first and add some
-  alpha        the error that all looks and pairs together may make (0.05)
+  max_seeds    the most seeds that will be run, if you plan interim analyses of fewer seeds
+  alpha        error probability of all interim analyses and pairs together (0.05)
   name         of the comparison and its studies
 
 comparisons:
@@ -383,9 +383,9 @@ def _compare(arguments: list[str]) -> int:
             _COMPARE_HELP + "".join(f"  {n:<18} {text}\n" for n, text in configs.options("comparison").items()), end=""
         )
         return OK
-    from hpo.compare import settings
+    from hpo.compare import spec
 
-    wanted = settings.parse(arguments)
+    wanted = spec.parse(arguments)
     of_tracking = [o for o in wanted.overrides if o.lstrip("+").startswith("tracking") or o.startswith("--config-dir")]
     where = commands.tracking_config(commands.parse("compare", "", of_tracking))
     if wanted.experiment is not None:
@@ -395,9 +395,9 @@ def _compare(arguments: list[str]) -> int:
         from hpo.compare import command
 
         client, experiment_id = commands.open_existing(where)
-        command.compare(wanted, client, experiment_id, Path(where["output_path"]), console(), False, arguments)
+        command.compare_studies(wanted, client, experiment_id, Path(where["output_path"]), console(), False, arguments)
         return OK
-    planned = [plan_levels(part) for part in wanted.apart]  # before any of them trains
+    planned = [plan_levels(part) for part in wanted.by_task]  # before any of them trains
 
     from hpo.compare import command
     from hpo.tracking.reader import list_studies
@@ -406,13 +406,14 @@ def _compare(arguments: list[str]) -> int:
     store = (where["uri"], where["experiment"], Path(where["output_path"]))
     client, experiment_id = open_store(*store)
     records = list_studies(client, experiment_id)
-    finished = [command.finished(part, client, records, plan) for part, plan in zip(wanted.apart, planned, strict=True)]
+    parts = list(zip(wanted.by_task, planned, strict=True))
+    finished = [command.find_finished(part, client, records, plan) for part, plan in parts]
     made = []
-    for part, done in zip(wanted.apart, finished, strict=True):
+    for part, done in zip(wanted.by_task, finished, strict=True):
         command.run_missing(part, done, lambda line: _run(line, _run_briefly), console())
-        made.append(command.compare(part, client, experiment_id, store[2], console(), True, arguments))
+        made.append(command.compare_studies(part, client, experiment_id, store[2], console(), True, arguments))
     if wanted.tasks:
-        command.compare_tasks(wanted, made, store[2], console(), arguments)
+        command.rank_over_tasks(wanted, made, store[2], console(), arguments)
     return FAILED if any(each.missing for each in made) else OK
 
 
@@ -422,17 +423,17 @@ def plan_levels(wanted: Any) -> dict[str, Any]:
     Raises:
         ConfigError: when they could not.
     """
-    from hpo.compare import studies
+    from hpo.compare import eligibility
 
     planned: dict[str, Any] = {}
     for level in wanted.levels:
 
         def plan(conf: DictConfig, level: str = level) -> int:
-            planned[level] = studies.Planned.of(_build(conf)[0])
+            planned[level] = eligibility.PlannedStudy.of(_build(conf)[0])
             return OK
 
         _run(wanted.command(level, wanted.seeds[0]), plan)
-    studies.check_levels(wanted.by, planned)
+    eligibility.check_levels(wanted.by, planned)
     return planned
 
 

@@ -1,4 +1,4 @@
-"""The interactive figures of a comparison's page."""
+"""Interactive figures of a comparison's HTML report."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpo.compare.comparison import Comparison
-from hpo.compare.statistics import Difference
-from hpo.compare.tidy import tidy
+from hpo.compare.export import join_tables
+from hpo.compare.tasks import TaskRanking
+from hpo.compare.verdicts import Difference
 from hpo.core.space import Categorical, Numeric, Parameter, SearchSpace
 from hpo.core.states import StopReason
 from hpo.reporting import importance
 
-# Okabe & Ito (2008): told apart by people who see colours in any of the usual ways.
+# Okabe and Ito (2008): distinguishable with colour-vision deficiencies.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999933", "#000000")
 HEIGHT = 380
-N_PARALLEL = 2000  # lines that a browser draws at once
-MIN_IMPORTANCE = 8
+N_PARALLEL = 2000  # lines that a browser draws without delay
+MIN_IMPORTANCE = 8  # complete trials
 
 
 def figures(comparison: Comparison) -> dict[str, tuple[str, go.Figure]]:
-    """Name → title and figure, in the order of the page; what the studies say nothing about is left out."""
+    """Name → title and figure, in the order of the page, without the figures that the studies have no data for."""
     made: dict[str, tuple[str, go.Figure | None]] = {
         "differences": (
-            "Paired differences of the test score: right of zero the first one is better",
+            "Paired differences of the test score (positive: the first is better)",
             differences(comparison),
         ),
-        "scores": ("Test scores of the winners, a line a seed", scores(comparison)),
+        "scores": ("Test scores of the winners (one line per seed)", scores(comparison)),
         **{
             f"curve-{axis}": (f"Best validation value so far, by {axis}", curve(comparison, axis))
-            for axis in comparison.axes
+            for axis in comparison.curves.axes
         },
-        "over-tuning": ("Validation against test score of the winners", over_tuning(comparison)),
-        "importances": ("Importance of the parameters (fANOVA), over all trials", importances(comparison)),
-        "parallel": ("Where the trials lie", parallel(comparison)),
-        "stopping": ("How trainings ended", stopping(comparison)),
-        "savings": ("Epochs run, and saved by stopping early or pruning", savings(comparison)),
-        "fits": ("Over- and under-fitting of complete trials", fits(comparison)),
-        "cost": ("Cost of a search", cost(comparison)),
+        "over-tuning": ("Validation and test score of the winners", over_tuning(comparison)),
+        "importances": ("Hyperparameter importance (fANOVA), over all trials", importances(comparison)),
+        "parallel": ("Hyperparameters of all complete trials", parallel(comparison)),
+        "stopping": ("Stop reasons of the trained folds", stopping(comparison)),
+        "savings": ("Epochs run, and saved by early stopping or pruning", savings(comparison)),
+        "fits": ("Over- and underfitting of complete trials", fits(comparison)),
+        "cost": ("Cost of the searches", cost(comparison)),
     }
     return {name: (title, figure) for name, (title, figure) in made.items() if figure is not None}
 
@@ -65,7 +66,7 @@ def colors(comparison: Comparison) -> dict[str, str]:
 
 
 def differences(comparison: Comparison) -> go.Figure:
-    """A row a pair: mean with its interval, the differences of the seeds, and what does not matter in grey."""
+    """One row per pair: mean with interval, and difference of each seed; grey marks differences below min_effect."""
     figure = go.Figure()
     figure.add_vrect(-comparison.min_effect, comparison.min_effect, fillcolor="grey", opacity=0.15, line_width=0)
     figure.add_vline(0, line_color="grey", line_width=1)
@@ -93,7 +94,7 @@ def _errors(pairs: Sequence[Difference]) -> dict[str, Any]:
 
 
 def scores(comparison: Comparison) -> go.Figure:
-    """A line a seed through its scores: how much the seed matters, and how much the level."""
+    """Test score by level, with one line per seed."""
     figure, levels = go.Figure(), [level.name for level in comparison.levels]
     for seed in comparison.seeds:
         values = [comparison.scores[level][seed] for level in levels]
@@ -108,10 +109,10 @@ def scores(comparison: Comparison) -> go.Figure:
 
 
 def curve(comparison: Comparison, axis: str) -> go.Figure:
-    """Means of the best value so far with pointwise 95 % intervals over seeds."""
-    figure, of = go.Figure(), colors(comparison)
-    for level, found in comparison.bands(axis).items():
-        color = of[level]
+    """Mean of the best value so far, with pointwise 95 % intervals over seeds."""
+    figure, color_of = go.Figure(), colors(comparison)
+    for level, found in comparison.curves.bands(axis).items():
+        color = color_of[level]
         around = [*found.high, *reversed(found.low)]
         figure.add_scatter(
             x=[*found.at, *reversed(found.at)], y=around, mode="lines", fill="toself", fillcolor=_faint(color),
@@ -121,7 +122,7 @@ def curve(comparison: Comparison, axis: str) -> go.Figure:
             x=found.at, y=found.mean, mode="lines", name=level, legendgroup=level,
             line={"color": color, "width": 2.5, "shape": "hv"},
         )  # fmt: skip
-    unit = {"trials": "trials that have ended", "epochs": "epochs trained", "seconds": "seconds of searching"}[axis]
+    unit = {"trials": "trials", "epochs": "epochs trained", "seconds": "search seconds"}[axis]
     return _layout(figure, unit, f"best {comparison.objective.metric} so far")
 
 
@@ -131,25 +132,25 @@ def _faint(color: str) -> str:
 
 
 def over_tuning(comparison: Comparison) -> go.Figure:
-    """A point a study; on the line the winner is as good on the test split as it was in validation."""
-    figure, of = go.Figure(), colors(comparison)
+    """Test score by validation score, one point per study; on the dotted line they are equal."""
+    figure, color_of = go.Figure(), colors(comparison)
     every = [value for level in comparison.levels for value in (*level.validation, *level.test)]
     ends = [min(every), max(every)]
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": "grey", "dash": "dot"}, showlegend=False)
     for level in comparison.levels:
         figure.add_scatter(
             x=level.validation, y=level.test, mode="markers", name=level.name,
-            marker={"color": of[level.name], "size": 9}, text=[f"seed {seed}" for seed in comparison.seeds],
+            marker={"color": color_of[level.name], "size": 9}, text=[f"seed {seed}" for seed in comparison.seeds],
             hovertemplate="%{text}: validation %{x:.4f}, test %{y:.4f}<extra></extra>",
         )  # fmt: skip
     return _layout(figure, f"best {comparison.objective.metric}", f"test {comparison.metric}")
 
 
 def _space(comparison: Comparison) -> SearchSpace | None:
-    """The search space that all studies share; None where it is part of the factor."""
+    """Search space of all studies; None if it differs between them."""
     config: dict[str, dict[str, Any]] = {}
     spaces = []
-    for study in comparison.group.all:
+    for study in comparison.group.members:
         config = {}
         for key, value in study.identity.items():
             if key.startswith("search_space."):
@@ -164,8 +165,8 @@ def _space(comparison: Comparison) -> SearchSpace | None:
 
 
 def importances(comparison: Comparison) -> go.Figure | None:
-    """Over the trials of all studies, of the parameters that every trial has."""
-    space, trials = _space(comparison), tidy(comparison, "trials")
+    """Importance of the hyperparameters over the trials of all studies; None without a shared search space."""
+    space, trials = _space(comparison), join_tables(comparison, "trials")
     complete = trials[trials["objective"].notna()]
     if space is None or len(complete) < MIN_IMPORTANCE:
         return None
@@ -176,12 +177,12 @@ def importances(comparison: Comparison) -> go.Figure | None:
     names = list(reversed(found))
     figure = go.Figure(go.Bar(x=[found[name] for name in names], y=names, orientation="h", marker_color="#0072B2"))
     some = f"{importance.MAX_TRIALS:,} of " if len(pairs) > importance.MAX_TRIALS else ""
-    return _layout(figure, f"share of the variance, {some}{len(pairs):,} trials", height=130 + 26 * len(names))
+    return _layout(figure, f"fraction of variance, from {some}{len(pairs):,} trials", height=130 + 26 * len(names))
 
 
 def parallel(comparison: Comparison) -> go.Figure | None:
-    """A line a complete trial through its params, coloured by the objective."""
-    space, trials = _space(comparison), tidy(comparison, "trials")
+    """Parallel coordinates, one line per complete trial, coloured by the objective; None without a shared space."""
+    space, trials = _space(comparison), join_tables(comparison, "trials")
     complete = trials[trials["objective"].notna()]
     if space is None or not len(complete):
         return None
@@ -231,7 +232,7 @@ def _dimension(parameter: Parameter, params: Sequence[Mapping[str, Any]]) -> dic
 
 
 def stopping(comparison: Comparison) -> go.Figure:
-    """Stop reasons of all folds, as shares, by level."""
+    """Fraction of folds by stop reason, for each level."""
     figure, levels = go.Figure(), comparison.levels
     for place, reason in enumerate(StopReason):
         counts = [level.stopping.stop_reasons.get(reason.value, 0) for level in levels]
@@ -243,13 +244,11 @@ def stopping(comparison: Comparison) -> go.Figure:
                 hovertemplate="%{y}: %{customdata} × " + reason.value + "<extra></extra>",
             )  # fmt: skip
     figure.update_xaxes(tickformat=".0%")
-    return _layout(
-        figure, "share of the trained folds", height=150 + 40 * len(levels), barmode="stack", showlegend=True
-    )
+    return _layout(figure, "fraction of trained folds", height=150 + 40 * len(levels), barmode="stack", showlegend=True)
 
 
 def savings(comparison: Comparison) -> go.Figure:
-    """Epochs of all folds of all trials, by level."""
+    """Epochs run and saved over all folds of all trials, for each level."""
     figure, levels = go.Figure(), comparison.levels
     names = [level.name for level in levels]
     for label, values, color in (
@@ -261,7 +260,7 @@ def savings(comparison: Comparison) -> go.Figure:
 
 
 def fits(comparison: Comparison) -> go.Figure | None:
-    """Fit verdicts of the complete trials, by level."""
+    """Fit verdicts of the complete trials, for each level."""
     figure, levels = go.Figure(), comparison.levels
     verdicts = list(dict.fromkeys(fit for level in levels for fit in sorted(level.fits)))
     shades = {"well-fitted": "#009E73", "over-fitted": "#D55E00", "under-fitted": "#56B4E9", "undetermined": "#BBBBBB"}
@@ -273,14 +272,47 @@ def fits(comparison: Comparison) -> go.Figure | None:
 
 
 def cost(comparison: Comparison) -> go.Figure:
-    """Seconds of searching, a point a study."""
-    figure, of = go.Figure(), colors(comparison)
-    axis = "seconds" if "seconds" in comparison.axes else "epochs"
+    """Search seconds, or epochs if seconds are not compared; one point per study."""
+    figure, color_of = go.Figure(), colors(comparison)
+    axis = "seconds" if "seconds" in comparison.curves.axes else "epochs"
     for level in comparison.levels:
         values = level.seconds if axis == "seconds" else level.epochs
         figure.add_box(
-            x=list(values), name=level.name, boxpoints="all", marker_color=of[level.name], orientation="h",
+            x=list(values), name=level.name, boxpoints="all", marker_color=color_of[level.name], orientation="h",
             text=[f"seed {seed}" for seed in comparison.seeds], showlegend=False,
         )  # fmt: skip
-    unit = "seconds of searching" if axis == "seconds" else "epochs trained"
-    return _layout(figure, f"{unit}, a point a study", height=130 + 45 * len(comparison.levels))
+    unit = "search seconds" if axis == "seconds" else "epochs trained"
+    return _layout(figure, f"{unit} (one point per study)", height=130 + 45 * len(comparison.levels))
+
+
+def rank_diagram(ranking: TaskRanking) -> go.Figure:
+    """Critical-difference diagram: levels on an axis of mean ranks, and bars over those that do not differ."""
+    figure = go.Figure()
+    names = list(ranking.mean_ranks)
+    for row, run in enumerate(ranking.indistinguishable, 1):
+        ends = [ranking.mean_ranks[run[0]], ranking.mean_ranks[run[-1]]]
+        figure.add_scatter(
+            x=ends, y=[0.35 * row] * 2, mode="lines", line={"color": "#1c2330", "width": 6}, hoverinfo="skip",
+            name="no significant difference", showlegend=row == 1,
+        )  # fmt: skip
+    for place, name in enumerate(names):
+        rank, depth = ranking.mean_ranks[name], -0.5 * (place + 1)
+        color = COLORS[ranking.levels.index(name) % len(COLORS)]
+        figure.add_scatter(
+            x=[rank, rank], y=[0, depth], mode="lines+markers+text", text=["", f" {name} {rank:.2f}"],
+            textposition="middle right" if rank < (1 + len(names)) / 2 else "middle left",
+            line={"color": color, "width": 2}, marker={"size": [10, 1], "color": color}, showlegend=False,
+            hovertemplate=f"{name}: {rank:.2f}<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(0, line_color="#1c2330", line_width=1.5)
+    figure.update_layout(
+        template="plotly_white",
+        height=190 + 26 * len(names),
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        legend={"orientation": "h", "y": -0.3, "x": 0},
+        font={"size": 12},
+    )
+    figure.update_xaxes(title_text="mean rank (1 is best)", range=[0.8, len(names) + 0.2], dtick=1, automargin=True)
+    top = 0.35 * (len(ranking.indistinguishable) + 1)
+    figure.update_yaxes(visible=False, range=[-0.5 * (len(names) + 0.6), top])
+    return figure

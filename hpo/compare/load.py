@@ -1,27 +1,29 @@
-"""Finished studies of an experiment, with their tables, from any MLflow store."""
+"""Reads the finished studies of an experiment, with their tables, from any MLflow store."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpo.compare.studies import ComparedStudy, LeftOut, from_record, from_tables, unfinished
+from hpo.compare.eligibility import LeftOut, reason_unfinished
+from hpo.compare.studies import ComparedStudy, from_record, from_tables
 from hpo.tracking.reader import StudyRecord, download
 from hpo.tracking.resume import load_from_mlflow
 from hpo.tracking.schema import TABLES, Artifact, Tag, table_file
 
 
 def load(client: Any, records: Sequence[StudyRecord], folder: Path) -> tuple[list[ComparedStudy], list[LeftOut]]:
-    """The finished ones among ``records``, and why the others are left out.
+    """Load the finished studies among ``records``, and the reasons for leaving the others out.
 
     Args:
-        folder: where their tables are kept while they are looked at.
+        folder: where their tables are downloaded to; it must exist as long as the studies are used.
     """
     studies, left_out = [], []
     for record in records:
-        reason = unfinished(record)
+        reason = reason_unfinished(record)
         if reason is not None:
             left_out.append(reason)
             continue
@@ -34,7 +36,7 @@ def load(client: Any, records: Sequence[StudyRecord], folder: Path) -> tuple[lis
 
 
 def read(client: Any, record: StudyRecord, folder: Path) -> ComparedStudy | None:
-    """One study, finished or not; None where its record does not say what defines it."""
+    """Read one study, finished or not; None if its identity is not recorded."""
     here = folder / record.run_id
     here.mkdir(parents=True, exist_ok=True)
     path = download(client, record.run_id, Artifact.IDENTITY, here)
@@ -48,3 +50,11 @@ def read(client: Any, record: StudyRecord, folder: Path) -> ComparedStudy | None
     metric = record.tags[Tag.OBJECTIVE].split(" ", 1)[1]
     metrics = list(dict.fromkeys([metric, "loss", "val_loss", metric.removeprefix("val_")]))
     return from_record(record, identity, load_from_mlflow(client, record, metrics, n_folds))
+
+
+def count_test_scorings(records: Sequence[StudyRecord]) -> dict[str, int]:
+    """Data digest → how often the studies scored the test split of these data."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts[record.tags.get(Tag.DATA_DIGEST, "unknown")] += int(record.tags.get(Tag.N_TESTS, 0))
+    return dict(sorted(counts.items()))

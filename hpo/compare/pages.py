@@ -1,8 +1,8 @@
-"""A comparison as one HTML file that needs nothing else: it opens without a network."""
+"""Reports as files: HTML that opens without a network, and Markdown, for example for a pull request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,34 @@ import plotly.graph_objects as go
 import plotly.offline
 
 import hpo
-from hpo.compare import text
 from hpo.compare.comparison import Comparison
-from hpo.compare.figures import figures
-from hpo.compare.tasks import Tasks, diagram, notes, ranks_table
+from hpo.compare.conclusion import conclude, conclude_ranking
+from hpo.compare.figures import figures, rank_diagram
+from hpo.compare.report import TABLES, describe_setting, list_notes, list_ranking_notes, ranks_table
+from hpo.compare.tasks import TaskRanking
+from hpo.tracking.schema import Artifact
 
 WIDE = ("differences", "parallel", "ranks")
 _CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
 
 
-def write_page(comparison: Comparison, path: Path) -> Path:
-    """Write the page of a comparison to ``path``."""
-    return render(
-        path,
+def write_report(comparison: Comparison, folder: Path, command: str) -> tuple[Path, Path]:
+    """Write the report of a comparison.
+
+    Args:
+        command: the command line that made it.
+
+    Returns:
+        Paths of the HTML and the Markdown file.
+    """
+    page = render(
+        folder / Artifact.REPORT_PAGE,
         figures(comparison),
         title=f"Which {comparison.by}? {' · '.join(comparison.group.studies)}",
-        setting=text.setting(comparison),
-        verdict=comparison.verdict,
-        tables=[(name.split()[-1].lower(), name, *make(comparison)) for name, make in text.TABLES.items()],
-        notes=text.notes(comparison),
+        setting=describe_setting(comparison),
+        verdict=conclude(comparison),
+        tables=[(name.split()[-1].lower(), name, *make(comparison)) for name, make in TABLES.items()],
+        notes=list_notes(comparison),
         left_out=comparison.group.left_out,
         by=comparison.by,
         studies=[
@@ -38,29 +47,37 @@ def write_page(comparison: Comparison, path: Path) -> Path:
             for seed, study in by_seed.items()
         ],
     )
+    report = folder / Artifact.REPORT
+    report.write_text(f"{markdown(comparison)}\n{_made_by(command)}\n", encoding="utf-8")
+    return page, report
 
 
-def write_tasks_page(tasks: Tasks, path: Path) -> Path:
-    """Write the page of levels on several tasks to ``path``."""
-    first = tasks.tasks[0].comparison
-    return render(
-        path,
-        {"ranks": ("Critical differences", diagram(tasks))},
-        title=f"Which {tasks.by}? {' · '.join(tasks.levels)}",
-        setting=f"{tasks.by} over {tasks.over} ({', '.join(task.name for task in tasks.tasks)}), "
-        f"{len(first.seeds)} seeds of each",
-        verdict=tasks.verdict,
-        tables=[("ranks", "Ranks", *ranks_table(tasks))],
-        notes=notes(tasks),
+def write_ranking_report(ranking: TaskRanking, folder: Path, command: str) -> tuple[Path, Path]:
+    """Write the report of levels ranked over tasks; see :func:`write_report`."""
+    seeds = ranking.tasks[0].comparison.seeds
+    page = render(
+        folder / Artifact.REPORT_PAGE,
+        {"ranks": ("Critical differences", rank_diagram(ranking))},
+        title=f"Which {ranking.by}? {' · '.join(ranking.levels)}",
+        setting=f"{ranking.by} over {ranking.over} ({', '.join(task.name for task in ranking.tasks)}), "
+        f"{len(seeds)} seeds each",
+        verdict=conclude_ranking(ranking),
+        tables=[("ranks", "Ranks", *ranks_table(ranking))],
+        notes=list_ranking_notes(ranking),
     )
+    lines = [f"# {ranking.by} over {ranking.over}", "", f"**{conclude_ranking(ranking)}**", ""]
+    lines += [*markdown_table(*ranks_table(ranking)), "", *(f"- {note}" for note in list_ranking_notes(ranking)), ""]
+    report = folder / Artifact.REPORT
+    report.write_text("\n".join([*lines, _made_by(command), ""]), encoding="utf-8")
+    return page, report
 
 
 def render(path: Path, figures: Mapping[str, tuple[str, go.Figure]], **parts: Any) -> Path:
-    """Fill the template, and write it to ``path``.
+    """Render the HTML template to ``path``.
 
     Args:
         figures: name → title and figure.
-        parts: what else the template shows.
+        parts: other variables of the template.
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader("hpo.compare", "."), autoescape=True)
     drawn = [
@@ -72,3 +89,29 @@ def render(path: Path, figures: Mapping[str, tuple[str, go.Figure]], **parts: An
     )
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def markdown(comparison: Comparison) -> str:
+    """The report as Markdown."""
+    setting = describe_setting(comparison)
+    lines = [f"# {setting[0].upper()}{setting[1:]}", "", f"**{conclude(comparison)}**", ""]
+    for title, make in TABLES.items():
+        lines += [f"## {title}", "", *markdown_table(*make(comparison)), ""]
+    lines += [f"- {note}" for note in list_notes(comparison)]
+    if comparison.group.left_out:
+        lines += ["", "## Left out", ""]
+        lines += [f"- `{left.name}`: {left.reason}" for left in comparison.group.left_out]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [_row(headings), _row(["---"] * len(headings)), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _made_by(command: str) -> str:
+    return f"Made by hpo {hpo.__version__}: `{command}`"

@@ -1,4 +1,4 @@
-"""``python -m hpo trials``: the trials of a study, how each training ended, and what stopping early saved and cost."""
+"""``python -m hpo trials``: the trials of a study, why each training ended, and what early stopping saved and cost."""
 
 from __future__ import annotations
 
@@ -14,57 +14,59 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpo.compare.comparison import early_stopping_of
+from hpo.compare.early_stopping import EarlyStoppingSummary, early_stopping_of, summarize_study
 from hpo.compare.figures import COLORS
 from hpo.compare.load import read
 from hpo.compare.pages import render
-from hpo.compare.stopping import Ledger, ledger
 from hpo.compare.studies import ComparedStudy
 from hpo.core.early_stopping import EarlyStopping
 from hpo.errors import ConfigError
 from hpo.tracking.reader import StudyRecord
 from hpo.tracking.schema import Tag
 
-N_AGAIN = 3
+N_RETRAINED = 3
 N_CURVES = 12
 _STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "WAITING": "magenta", "RUNNING": "magenta"}
 _COLUMNS = """\
-train: the same score on as many training rows, of the kept weights without dropout or augmentation
-gap: how much better that is; fit: what score, gap and curve say together
-best: the epoch that was kept, counted from 0 as in Keras"""
+train: score on as many training rows, with the kept weights, without dropout or augmentation
+gap: how much better the training score is; fit: verdict from score, gap and learning curve
+best: epoch of the kept weights, from 0 as in Keras"""
 Command = Callable[..., str]
-"""See :func:`hpo.cli.commands.best_command`."""
+"""Returns a command line that trains given params; see :func:`hpo.cli.commands.best_command`."""
 
 
 def show(console: Console, client: Any, record: StudyRecord, folder: Path, command: Command) -> None:
-    """Print the ledger of a study, and write its learning curves to ``trials.html`` in its folder.
+    """Print the trials of a study, and write their learning curves to ``trials.html``.
+
+    Args:
+        folder: of the study.
+        command: returns the command line that trains given params again.
 
     Raises:
-        ConfigError: when no trial has come to an end.
+        ConfigError: if no trial has ended.
     """
     with tempfile.TemporaryDirectory(prefix="hpo-") as cache:
         study = read(client, record, Path(cache))
         if study is None or not len(study.trials) or not len(study.folds):
-            expected = f"a study with trials that have ended; this one is {record.state}"
+            expected = f"a study with at least one trial that has ended; this one is {record.state}"
             raise ConfigError("study", record.name, expected, "python -m hpo list")
         stopping = early_stopping_of(study)
         console.print(f"[bold]{escape(record.name)}[/]: {record.tags[Tag.OBJECTIVE]}\n", highlight=False)
         console.print(_trials_table(study), highlight=False)
         console.print(_COLUMNS, style="dim", highlight=False)
         if _has_budget(study):
-            found = ledger(study.trials, study.folds, study.epochs, stopping, study.objective)
-            _print_ledger(console, found, stopping)
-            _offer_longer(console, study, command, stopping.patience)
+            _print_early_stopping(console, summarize_study(study), stopping)
+            _offer_longer_patience(console, study, command, stopping.patience)
         else:
-            console.print("\nit trains without a number of epochs that is planned, so that stopping early saves none")
+            console.print("\nthe model does not train for a planned number of epochs, so early stopping saves none")
         folder.mkdir(parents=True, exist_ok=True)
         page = write_curves(study, folder / "trials.html")
-        console.print("\nlearning curves of the best, the over-fitted and the under-fitted trials:", highlight=False)
+        console.print("\nlearning curves of the best, overfitted and underfitted trials:", highlight=False)
         console.print(f"  [cyan]{escape(str(page))}[/]", highlight=False, soft_wrap=True)
 
 
 def _has_budget(study: ComparedStudy) -> bool:
-    """Whether there are epochs to save: not where a model is trained in one go, or an objective trains as it likes."""
+    """Whether epochs can be saved: not if a model trains in one step, or an objective trains by itself."""
     return study.record.tags.get(Tag.RESAMPLING) != "own" and int(study.folds["max_epochs"].max()) > 1
 
 
@@ -96,45 +98,45 @@ def _number(value: Any, form: str = ".4f") -> str:
     return "-" if value is None or pd.isna(value) else format(value, form)
 
 
-def _print_ledger(console: Console, found: Ledger, stopping: EarlyStopping) -> None:
+def _print_early_stopping(console: Console, found: EarlyStoppingSummary, stopping: EarlyStopping) -> None:
     patience = stopping.patience
-    watched = f"early stopping watches {stopping.monitor}"
-    watched += ", and stops nothing" if patience is None else f" with a patience of {patience}"
+    monitored = f"early stopping monitors {stopping.monitor}"
+    monitored += " and never stops (patience=null)" if patience is None else f" with patience={patience}"
     reasons = ", ".join(f"{count} × {reason}" for reason, count in found.stop_reasons.items())
     console.print(
-        f"\n{watched}\n{found.epochs_run:,} epochs run of {found.epochs_allowed:,} that were allowed; "
-        f"{found.epochs_saved:,} ({found.share_saved:.0%}) saved by stopping early or pruning\n"
-        f"folds ended by: {reasons}",
+        f"\n{monitored}\n{found.epochs_run:,} of {found.epochs_allowed:,} allowed epochs run; "
+        f"{found.epochs_saved:,} ({found.share_saved:.0%}) saved by early stopping or pruning\n"
+        f"stop reasons of folds: {reasons}",
         highlight=False,
     )
     if not found.shorter:
         return
     table = Table(title="With a shorter patience", title_justify="left", header_style="bold", box=None)
-    for heading in ("patience", "more epochs saved", "trials that would keep another epoch", "winner"):
+    for heading in ("patience", "more epochs saved", "trials with another best epoch", "winner"):
         table.add_column(heading, justify="right")
     for each in found.shorter:
-        winner = "unknown: folds are scored once" if each.winner is None else f"trial {each.winner}"
+        winner = "unknown (folds are scored once)" if each.winner is None else f"trial {each.winner}"
         winner += "" if each.winner_score is None else f" with {each.winner_score:.4f}"
         table.add_row(str(each.patience), f"{each.epochs_saved:,}", str(each.n_changed), winner)
     console.print()
     console.print(table, highlight=False)
 
 
-def _offer_longer(console: Console, study: ComparedStudy, command: Command, patience: int | None) -> None:
-    """What a longer patience would have done is not in the curves: it takes a training without stopping."""
+def _offer_longer_patience(console: Console, study: ComparedStudy, command: Command, patience: int | None) -> None:
+    """Print the command that trains the best trials without early stopping, which shows a longer patience."""
     stopped = study.folds.loc[study.folds["stop_reason"] == "early_stopped", "trial"]
     complete = study.trials[study.trials["objective"].notna() & study.trials["trial"].isin(stopped)]
     if patience is None or not len(complete):
         return
     best = complete.nlargest if study.objective.direction == "maximize" else complete.nsmallest
-    params: Sequence[Mapping[str, Any]] = [json.loads(str(text)) for text in best(N_AGAIN, "objective")["params"]]
+    params: Sequence[Mapping[str, Any]] = [json.loads(str(text)) for text in best(N_RETRAINED, "objective")["params"]]
     overrides = json.loads(study.record.tags[Tag.OVERRIDES])
-    console.print("\na longer patience is not in these curves; this trains the best again without stopping:")
+    console.print("\nto see the effect of a longer patience, train the best trials again without early stopping:")
     print(command(overrides, *params, options=["early_stopping.patience=null"]))
 
 
 def write_curves(study: ComparedStudy, path: Path) -> Path:
-    """Training and validation curves of the trials that are worth a look, on one page that needs no network."""
+    """Write training and validation curves of the best, overfitted and underfitted trials to one HTML file."""
     trials = study.trials[study.trials["objective"].notna()]
     ranked = trials.sort_values("objective", ascending=study.objective.direction != "maximize")
     notable = ranked[ranked["fit"].isin(["over-fitted", "under-fitted"])].head(N_CURVES // 2)
@@ -149,7 +151,7 @@ def write_curves(study: ComparedStudy, path: Path) -> Path:
         path,
         drawn,
         title=f"Learning curves of {study.name}",
-        setting=f"{monitor} by epoch: solid on watched rows, dotted on training rows; a dot marks the epoch kept",
+        setting=f"{monitor} by epoch: solid on validation rows, dotted on training rows; a dot marks the kept epoch",
     )
 
 

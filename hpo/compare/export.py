@@ -1,4 +1,4 @@
-"""All trials, folds and epochs of a comparison as tables for one's own analysis."""
+"""All trials, folds and epochs of a comparison, as tables for further analysis."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hpo.compare.comparison import Comparison
 from hpo.tracking.schema import TABLES, table_file
 
 
-def tidy(comparison: Comparison, name: str) -> pd.DataFrame:
-    """One of the tables ``trials``, ``folds`` and ``epochs`` of all studies, with the study, its level and its seed."""
+def join_tables(comparison: Comparison, name: str) -> pd.DataFrame:
+    """Join the table ``trials``, ``folds`` or ``epochs`` of all studies, with name, level and seed of the study."""
     parts = []
     for level, by_seed in comparison.group.studies.items():
         for seed, study in by_seed.items():
@@ -24,11 +24,11 @@ def tidy(comparison: Comparison, name: str) -> pd.DataFrame:
 
 
 def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
-    """Every table as Parquet and CSV."""
+    """Write every table as Parquet and CSV."""
     paths = []
     for name in TABLES:
-        table = tidy(comparison, name)
-        # A parameter may be text under one strategy and a number under another.
+        table = join_tables(comparison, name)
+        # A hyperparameter may be text in one study and a number in another, which Parquet refuses.
         for column in (name for name, kind in table.dtypes.items() if pd.api.types.is_object_dtype(kind)):
             kinds = {type(value) for value in table[column].dropna()}
             if len(kinds) > 1:
