@@ -1,12 +1,12 @@
-"""How long it takes to read 10,000 finished trials back for a comparison, from SQLite.
+"""Measures how long a comparison takes to read 10,000 finished trials from SQLite.
 
 ::
 
-    python -m benchmarks.reading              twenty studies of 500 trials, recorded as any study is
-    python -m benchmarks.reading --store DIR  the same, kept in DIR, or read again where DIR has them
+    python -m benchmarks.reading              runs 20 studies of 500 trials, then reads them
+    python -m benchmarks.reading --store DIR  keeps the studies in DIR, and reads them if they are there
 
-Each study is read in both ways there are: from the tables that it leaves behind, and, as of a study that has none, from
-the runs of its trials, without their curves.
+Each study is read in two ways: from its recorded tables and, as a study without tables, from the runs of its trials,
+without learning curves.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 from rich.console import Console
 
 from hpo.cli.main import main as hpo
-from hpo.compare.command import compare
+from hpo.compare.command import compare_studies
 from hpo.compare.load import load
-from hpo.compare.settings import ComparisonSpec
+from hpo.compare.spec import ComparisonSpec
 from hpo.core.process import prepare_process
 from hpo.tracking.reader import list_studies, load_trials
 from hpo.tracking.store import open_store
@@ -37,7 +37,7 @@ STUDY = (
 
 
 def record(n_trials: int) -> None:
-    """Run the studies that are not there."""
+    """Run the studies that are missing."""
     for strategy in STRATEGIES:
         for seed in range(N_SEEDS):
             own = (f"strategy={strategy}", f"seed={seed}", f"limits.n_trials={n_trials}", f"study={strategy}-{seed}")
@@ -46,7 +46,7 @@ def record(n_trials: int) -> None:
 
 
 def main() -> None:
-    """Record, read in both ways, and print the seconds."""
+    """Record the studies, read them in both ways, and print the seconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, help="a folder for the studies")
     parser.add_argument("--trials", type=int, default=N_TRIALS, help="of each of the twenty studies")
@@ -69,7 +69,8 @@ def main() -> None:
         began = time.perf_counter()
         with Path(os.devnull).open("w") as nowhere:
             out = Console(file=nowhere)
-            compare(ComparisonSpec(experiment="hpo"), client, experiment, Path("hpo_runs"), out, is_logged=False)
+            spec = ComparisonSpec(experiment="hpo")
+            compare_studies(spec, client, experiment, Path("hpo_runs"), out, is_logged=False)
         whole = time.perf_counter() - began
     print(f"{len(studies)} studies, {n_trials:,} trials read from tables: {from_tables:.1f} s")
     print(f"{n_runs:,} trials read from their runs, without curves: {from_runs:.1f} s")

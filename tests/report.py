@@ -1,4 +1,4 @@
-"""Every number of a comparison's report once more: from MLflow's runs alone, by other code than the report's."""
+"""Recomputes every number of a comparison's report from MLflow's runs, independently of the report's code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Scores = dict[str, dict[int, float]]
 
 
 class _Page(HTMLParser):
-    """The cells of all tables by the table's id, and the verdict."""
+    """Cells of each table, by the table's id, and the verdict."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,14 +55,14 @@ class _Page(HTMLParser):
 
 
 def read_page(path: Path) -> _Page:
-    """The page without the program that draws its plots."""
+    """Read the body of a report."""
     page = _Page()
     page.feed(path.read_text(encoding="utf-8").partition("<body>")[2])
     return page
 
 
 def all_runs(client: mlflow.MlflowClient, experiment: str) -> list[Run]:
-    """Every run of an experiment, by pages."""
+    """Every run of an experiment."""
     runs, token = [], None
     while True:
         found = client.search_runs([experiment], max_results=1000, page_token=token)
@@ -75,10 +75,10 @@ def all_runs(client: mlflow.MlflowClient, experiment: str) -> list[Run]:
 def check_report(
     client: mlflow.MlflowClient, experiment: str, folder: Path, by: str, min_effect: float, alpha: float = 0.05
 ) -> None:
-    """Compare the report in ``folder`` with what the runs of its studies say.
+    """Check the report in ``folder`` against the runs of its studies.
 
     Args:
-        by: the tag of the factor, such as ``hpo.strategy``.
+        by: tag of the factor, such as ``hpo.strategy``.
     """
     page, runs = read_page(folder / "report.html"), all_runs(client, experiment)
     of_page = {row[3] for row in page.tables["studies"][1:]}
@@ -141,7 +141,7 @@ def check_report(
         assert cells[:3] == _pair(found, alpha)
         assert cells[3:] == [f"{p:.3g}", f"{q:.3g}", cells[-1]]
         settled = "equivalent" if q <= alpha else ("better" if found.mean() > 0 else "worse") if p <= alpha else None
-        assert cells[-1] == settled if settled else cells[-1].startswith("unresolved: about ")
+        assert cells[-1] == settled if settled else cells[-1].startswith("unresolved: needs about ")
     assert page.verdict.lower().startswith(page.tables["levels"][1][0].lower())
     _check_tables(folder, studies, trials)
 
@@ -177,13 +177,13 @@ def _objectives(runs: list[Run]) -> list[float]:
 
 
 def _outcomes(run: Run) -> list[dict[str, Any]]:
-    """Of every fold, at its largest budget."""
+    """Early-stopping outcome of each fold, at its largest budget."""
     folds = {key: text for key, text in run.data.tags.items() if key.startswith("hpo.fold_") and "_at_" not in key}
     return [json.loads(text)["outcome"] for text in folds.values()]
 
 
 def _path(runs: list[Run], axis: str, sign: int) -> list[tuple[float, float]]:
-    """Where every trial ended and the best value then, from the first value on; the last one is the end."""
+    """Position and best value at the end of each trial, from the first value on."""
     found, spent, best = [], 0.0, -math.inf
     for number, run in enumerate(runs, 1):
         spent += run.data.metrics["epochs_run"]
@@ -195,7 +195,7 @@ def _path(runs: list[Run], axis: str, sign: int) -> list[tuple[float, float]]:
 
 
 def _mean_between(path: list[tuple[float, float]], begin: float, end: float) -> float:
-    """The mean height of the steps between two places."""
+    """Mean height of the steps between two positions."""
     if end <= begin:
         return [value for at, value in path if at <= begin][-1]
     total = 0.0
@@ -229,7 +229,7 @@ def _p_equal(values: Any, margin: float) -> float:
 
 
 def _adjusted(p_values: list[float], n_pairs: int) -> list[float]:
-    """Shaffer's step-down: no more than one true hypothesis a pair."""
+    """Shaffer's step-down adjustment: at most one true hypothesis per pair."""
     ranked = sorted(p_values)
     steps = np.maximum.accumulate([min(1.0, min(n_pairs, len(ranked) - i) * p) for i, p in enumerate(ranked)])
     return [float(max(steps[i] for i, other in enumerate(ranked) if other == p)) for p in p_values]
@@ -240,13 +240,13 @@ def _pair(values: Any, alpha: float) -> list[str]:
     if np.ptp(values) < 1e-12:
         return [f"{mean:+.4f}", "all differences are equal", "-"]
     half = stats.t.ppf(1 - alpha / 2, n - 1) * sd / math.sqrt(n)
-    correction = 1 - 3 / (4 * (n - 1) - 1)  # of Hedges, as it is usually approximated
+    correction = 1 - 3 / (4 * (n - 1) - 1)  # approximation of Hedges' correction
     effect = "-" if n == 2 else f"{mean / sd * correction:+.2f}"
     return [f"{mean:+.4f}", f"{mean - half:+.4f} to {mean + half:+.4f}", effect]
 
 
 def _check_tables(folder: Path, studies: dict[str, Run], trials: dict[str, list[Run]]) -> None:
-    """The tables beside the page hold what the runs hold."""
+    """Check the exported tables against the runs."""
     table = pd.read_parquet(folder / "trials.parquet").set_index(["study", "trial"])
     assert len(table) == sum(map(len, trials.values())) == len(pd.read_csv(folder / "trials.csv"))
     folds = pd.read_parquet(folder / "folds.parquet").set_index(["study", "trial", "fold"])

@@ -60,8 +60,8 @@ def describe_seeds_needed(comparison: Comparison, n_more: int) -> str:
     """Seeds that would probably resolve a pair, for a table; empty if the comparison is exploratory."""
     if comparison.spending.is_exploratory:
         return ""
-    new = "in a new comparison " if comparison.plan.max_seeds is None else ""
-    return f"{new}{_count_seeds(comparison, n_more)}"
+    where = " in a new comparison" if comparison.plan.max_seeds is None else ""
+    return f"{_count_seeds(comparison, n_more)}{where}"
 
 
 def _count_seeds(comparison: Comparison, n_more: int) -> str:

@@ -90,7 +90,7 @@ def compare_pairs(
                 p_adjusted=p,
                 verdict=verdict,
                 n_more=n_more,
-            )  # fmt: skip
+            )
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Comparing real studies from one command: what the report says, what a kill costs, and what is refused."""
+"""Comparing real studies with one command: the report, recovery from a kill, and refusals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def store(workdir: Path) -> tuple[Any, str]:
     return open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
 
 
-def test_every_number_of_a_report_follows_from_the_runs(
+def test_every_number_of_report_follows_from_runs(
     hpo: Callable[..., int], workdir: Path, store: tuple[Any, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ("compare", "strategies=[grid,random,hyperopt]", "name=mine", "executor=inline", *QUICK, *LIMITS)
@@ -44,7 +44,7 @@ def test_every_number_of_a_report_follows_from_the_runs(
     for cell in (cell for row in page.tables["pairs"] for cell in row):
         assert cell in (folder / "report.md").read_text()
 
-    # The comparison is a run beside its studies, with the report as its artifact.
+    # The comparison is an MLflow run with the report as artifacts.
     (run,) = [r for r in all_runs(*store) if r.data.tags["hpo.kind"] == "comparison"]
     assert run.data.tags["hpo.verdict"] == page.verdict
     look = {
@@ -61,20 +61,21 @@ def test_every_number_of_a_report_follows_from_the_runs(
     artifacts = {file.path for file in store[0].list_artifacts(run.info.run_id)}
     assert {"report.html", "report.md", "trials.parquet", "folds.csv", "epochs.parquet"} <= artifacts
 
-    # Once more: nothing is trained, the same is said. Another number of seeds without max_seeds is exploratory.
+    # A repeated command trains nothing and concludes the same.
     assert hpo(*command, "seeds=3", "min_effect=0.02") == 0
-    assert "9 studies of this comparison have finished before" in capsys.readouterr().out
+    assert "9 of 9 studies have already finished" in capsys.readouterr().out
     assert read_page(folder / "report.html").verdict == page.verdict
     assert len([r for r in all_runs(*store) if r.data.tags["hpo.kind"] == "comparison"]) == 1
-    # The name is that of another comparison now.
+    # Finished studies of the same name have other settings.
     assert hpo(*command, "seeds=3", "min_effect=0.02", "max_epochs=6") == 2
-    assert "it has finished with other settings: max_epochs (5, not 6)" in capsys.readouterr().err
-    # With the results in sight, what matters is no longer free.
+    assert "it differs in max_epochs (5, not 6)" in capsys.readouterr().err
+    # min_effect cannot change once results are known.
     assert hpo(*command, "seeds=3", "min_effect=0.2") == 2
     assert "min_effect = 0.2" in capsys.readouterr().err
+    # Another number of seeds without max_seeds is exploratory.
     assert hpo(*command, "min_effect=0.02", "seeds=[0,1]") == 0
     assert "Exploratory" in capsys.readouterr().out
-    # So is another look at a pair without the third level, whose report takes no other's place.
+    # So is another analysis of a pair without the third level; it has a report of its own.
     said_before = (folder / "report.md").read_text()
     fewer = [word.replace("grid,random,hyperopt", "random,hyperopt") for word in command]
     assert hpo(*fewer, "min_effect=0.02", "seeds=3") == 0
@@ -89,7 +90,7 @@ def test_levels_are_ranked_over_tasks(
     tasks = ("iris", "wine", "diabetes")
     command = ("compare", "strategies=[grid,random]", f"tasks=[{','.join(tasks)}]", "seeds=2", "executor=inline")
     study = ("model=knn", "limits.n_trials=2", "limits.timeout_seconds=null", "executor.threads_per_trial=1")
-    assert hpo(*command, *study) == 2  # a classifier on a real target, which is known before anything trains
+    assert hpo(*command, *study) == 2  # a classifier cannot predict a real target; refused before training
     assert not (workdir / "hpo_runs" / "studies").exists()
     command = (*command[:2], "tasks=[iris,wine]", *command[3:])
     capsys.readouterr()
@@ -118,10 +119,10 @@ def test_levels_are_ranked_over_tasks(
     assert page.verdict in (folder / "report.md").read_text()
     capsys.readouterr()
     assert hpo(*command, *study) == 0
-    assert capsys.readouterr().out.count("4 studies of this comparison have finished before") == 2
+    assert capsys.readouterr().out.count("4 of 4 studies have already finished") == 2
 
 
-def test_what_is_missing_is_said_with_the_command_that_supplies_it(
+def test_missing_studies_are_named_with_the_command_that_runs_them(
     hpo: Callable[..., int], store: tuple[Any, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused() -> str:
@@ -138,18 +139,18 @@ def test_what_is_missing_is_said_with_the_command_that_supplies_it(
     assert "python -m hpo compare by=strategy 'levels=[random,…]' model=svm dataset=breast_cancer" in said
     assert hpo(*study, "strategy=optuna", "seed=0", "study=b") == 0
     said = refused()
-    assert "seeds there are: optuna: 0; random: 0" in said
-    # A study that differs in its budget cannot take the place of the missing one.
+    assert "present: optuna: 0; random: 0" in said
+    # A study with another budget does not count.
     assert hpo(*study, "strategy=optuna", "seed=1", "study=c", "limits.n_trials=3") == 0
     said = refused()
     assert re.search(r"left out: c: it differs in .*limits.n_trials \(3, not 2\)", said)
-    # One that has not finished neither: as a driver leaves it that was killed.
+    # Nor does an unfinished study, as a killed driver leaves it.
     assert hpo(*study, "strategy=random", "seed=1", "study=d") == 0
     (run,) = [run for run in all_runs(*store) if run.info.run_name == "d"]
     store[0].set_tag(run.info.run_id, "hpo.state", "running")
     said = refused()
     assert "left out: d: it is running; python -m hpo resume d" in said
-    # The commands that are offered are those that help.
+    # The suggested commands work.
     commands = re.search(r"(python -m hpo .*)", said.splitlines()[-1])
     assert commands is not None
     for command in commands.group(1).split("; "):
@@ -169,7 +170,7 @@ def test_what_is_missing_is_said_with_the_command_that_supplies_it(
         (("by=objective.metric", "levels=[val_loss,val_accuracy]", "model=svm"), "the same score"),
     ],
 )
-def test_what_could_not_be_compared_is_refused_before_anything_trains(
+def test_incomparable_levels_are_refused_before_training(
     words: tuple[str, ...], said: str, hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo("compare", *words, "dataset=digits") == 2
@@ -185,23 +186,23 @@ def wait_for(condition: Callable[[], bool], seconds: float = 1800.0) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_comparison_that_was_killed_goes_on(workdir: Path, store: tuple[Any, str]) -> None:
+def test_killed_comparison_is_resumed(workdir: Path, store: tuple[Any, str]) -> None:
     study = ("model=svm", "dataset=digits", "limits.n_trials=4", "executor.threads_per_trial=1")
-    kill_and_go_on(workdir, store, ["strategies=[random,optuna]", "seeds=2", *study], "mine-optuna-s0", 4 * 4)
+    kill_and_resume(workdir, store, ["strategies=[random,optuna]", "seeds=2", *study], "mine-optuna-s0", 4 * 4)
     looks = json.loads((workdir / "hpo_runs" / "comparisons" / "looks.json").read_text())
     assert [[look["seeds"] for look in own] for own in looks.values()] == [[[0, 1]]]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_four_strategies_on_a_cnn_with_five_seeds_each(workdir: Path, store: tuple[Any, str]) -> None:
+def test_four_strategies_on_a_cnn_with_five_seeds(workdir: Path, store: tuple[Any, str]) -> None:
     study = ("model=mnist_cnn", "dataset=digits", "max_epochs=6", "limits.n_trials=6", "limits.timeout_seconds=null")
     words = ["strategies=[grid,random,optuna,hyperopt]", "seeds=5", *study]
-    kill_and_go_on(workdir, store, words, "mine-optuna-s2", 20 * 6)
+    kill_and_resume(workdir, store, words, "mine-optuna-s2", 20 * 6)
 
 
-def kill_and_go_on(workdir: Path, store: tuple[Any, str], words: list[str], during: str, n_trials: int) -> None:
-    """Kill a comparison when a trial of the study ``during`` has ended, give the same command, and look at it all."""
+def kill_and_resume(workdir: Path, store: tuple[Any, str], words: list[str], during: str, n_trials: int) -> None:
+    """Kill a comparison when a trial of the study ``during`` has ended, run the command again, and check everything."""
     command = [sys.executable, "-m", "hpo", "compare", "name=mine", *words]
     outbox = workdir / "hpo_runs" / "studies" / during / "outbox.jsonl"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -210,7 +211,7 @@ def kill_and_go_on(workdir: Path, store: tuple[Any, str], words: list[str], duri
     process.wait()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "studies of this comparison have finished before" in done.stdout
+    assert "studies have already finished" in done.stdout
     runs = all_runs(*store)
     kinds = Counter(run.data.tags["hpo.kind"] for run in runs)
     names = {run.info.run_name for run in runs if run.data.tags["hpo.kind"] == "study"}

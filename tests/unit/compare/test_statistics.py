@@ -1,8 +1,6 @@
-"""Paired differences, against scipy, published worked examples and sums by hand."""
+"""Adjusted p-values, power and seeds needed, checked against SciPy and published values."""
 
-import functools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,239 +8,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from hpo.compare.statistics import (
-    Difference,
-    Verdict,
-    adjust,
-    alpha_of_look,
-    compare_pairs,
-    power,
-    seeds_needed,
-)
-
-# Student (1908), "The probable error of a mean": hours of sleep gained by ten patients with two drugs.
-SLEEP = {
-    "first": (0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0),
-    "second": (1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4),
-}
+from hpo.compare.statistics import adjust_p_values, power, seeds_needed
+from unit.compare.toy_comparison import power_by_quadrature
 
 
-def by_seed(values: Sequence[float], first: int = 0) -> dict[int, float]:
-    return dict(enumerate(values, first))
-
-
-def compared(
-    first: Sequence[float],
-    second: Sequence[float],
-    maximize: bool = True,
-    min_effect: float = 0.01,
-    alpha: float = 0.05,
-) -> Difference:
-    """One pair, and so nothing for Holm to adjust."""
-    scores = {"first": by_seed(first), "second": by_seed(second)}
-    (difference,) = compare_pairs(scores, maximize, min_effect, alpha)
-    return difference
-
-
-@functools.cache
-def spreads(n: int) -> np.ndarray:
-    """Standard deviations that ``n`` values of a standard normal may have, all equally likely."""
-    return np.asarray(np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, n - 1) / (n - 1)))
-
-
-def power_by_quadrature(n: int, sd: float, effect: float, alpha: float) -> float:
-    """Power of the two-sided t-test: that of a z-test for every spread that may be seen, averaged over the spreads."""
-    spread = spreads(n)
-    critical, shift = stats.t.ppf(1 - alpha / 2, n - 1), effect / sd * math.sqrt(n)
-    return float((stats.norm.sf(critical * spread - shift) + stats.norm.cdf(-critical * spread - shift)).mean())
-
-
-# Alpha spending
-
-
-def test_one_look_without_further_ones_gets_the_whole_error() -> None:
-    assert alpha_of_look(0.05, 5, 5, []) == 0.05
-    assert alpha_of_look(0.05, 5, 5, [5]) == 0.05  # looking again at the same studies
-
-
-def test_a_look_spends_what_the_cube_of_its_share_has_grown_by() -> None:
-    assert alpha_of_look(0.05, 10, 5, []) == pytest.approx(0.05 / 8)
-    assert alpha_of_look(0.05, 10, 10, [5]) == pytest.approx(0.05 * 7 / 8)
-    assert alpha_of_look(0.04, 20, 15, [5, 10]) == pytest.approx(0.04 * (27 - 8) / 64)
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    looks=st.sets(st.integers(1, 40), min_size=1).map(sorted),
-    spare=st.integers(0, 20),
-    alpha=st.floats(0.001, 0.5),
-)
-def test_looks_at_ever_more_seeds_spend_at_most_the_error(looks: list[int], spare: int, alpha: float) -> None:
-    most = looks[-1] + spare
-    spent = [alpha_of_look(alpha, most, n, looks[:place]) for place, n in enumerate(looks)]
-    assert all(each > 0 for each in spent)
-    assert sum(spent) <= alpha * (1 + 1e-9)
-    assert (sum(spent) == pytest.approx(alpha)) is (spare == 0 or (looks[-1] / most) ** 3 > 1 - 1e-6)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(2, 60), st.integers(1, 59), st.sets(st.integers(1, 60)))
-def test_more_seeds_spend_more(n: int, fewer: int, looks: set[int]) -> None:
-    fewer = min(fewer, n - 1)
-    before = [look for look in looks if look < fewer]
-    assert alpha_of_look(0.05, 60, fewer, before) < alpha_of_look(0.05, 60, n, before)
-
-
-def test_more_seeds_than_were_declared_have_no_error_left() -> None:
-    with pytest.raises(ValueError, match="11 seeds are more than the 10 that were declared"):
-        alpha_of_look(0.05, 10, 11, [])
-
-
-# The interval and the test of no difference
-
-
-def test_the_sleep_of_students_patients_is_as_published() -> None:
-    found = compared(SLEEP["second"], SLEEP["first"], min_effect=0.5)
-    assert found.mean == pytest.approx(1.58)
-    assert found.sd == pytest.approx(1.229995, abs=1e-6)
-    assert (found.low, found.high) == (pytest.approx(0.7001142, abs=1e-7), pytest.approx(2.4598858, abs=1e-7))
-    assert found.p_value == pytest.approx(0.002833, abs=1e-6)
-    assert found.verdict is Verdict.BETTER
-    assert (found.n, found.n_more) == (10, None)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12).filter(
-        lambda pairs: np.std([a - b for a, b in pairs]) > 1e-3
-    ),
-    st.sampled_from([0.1, 0.05, 0.01, 0.001]),
-)
-def test_interval_and_p_value_are_those_of_the_paired_t_test(pairs: list[tuple[float, float]], alpha: float) -> None:
-    first, second = zip(*pairs, strict=True)
-    found = compared(first, second, alpha=alpha)
-    expected = stats.ttest_rel(first, second)
-    interval = expected.confidence_interval(1 - alpha)
-    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert found.p_value == pytest.approx(expected.pvalue)
-
-
-def test_positive_is_better_whatever_the_direction() -> None:
-    low, high = (0.1, 0.2, 0.15, 0.12), (0.5, 0.61, 0.56, 0.5)
-    for maximize, verdict in ((True, Verdict.WORSE), (False, Verdict.BETTER)):
-        found = compared(low, high, maximize)
-        assert found.verdict is verdict
-        assert found.mean == pytest.approx((-1 if maximize else 1) * 0.4)
-
-
-def test_only_seeds_that_both_have_are_pairs() -> None:
-    scores = {"a": by_seed((0.5, 0.6, 0.7), first=0), "b": by_seed((0.1, 0.2, 0.3), first=1)}
-    (found,) = compare_pairs(scores, True, 0.01, 0.05)
-    assert found.differences == {1: pytest.approx(0.5), 2: pytest.approx(0.5)}
-    alone = {"a": {0: 0.5, 1: 0.6}, "b": {1: 0.5, 2: 0.6}}
-    assert compare_pairs(alone, True, 0.01, 0.05) == []
-
-
-def test_two_seeds_are_a_t_test_with_one_degree_of_freedom() -> None:
-    found = compared((0.9, 0.7), (0.6, 0.6))  # differences 0.3 and 0.1: t = 0.2 / 0.1 = 2
-    assert found.p_value == pytest.approx(1 - 2 * math.atan(2) / math.pi)  # Cauchy
-    half = 0.1 * math.tan(math.pi / 2 * 0.95)
-    assert (found.low, found.high) == (pytest.approx(0.2 - half), pytest.approx(0.2 + half))
-    assert found.verdict is Verdict.UNRESOLVED
-    assert found.n_more is not None
-    assert found.n_more >= 1
-
-
-# Effect size
-
-
-def test_the_effect_size_is_corrected_for_few_seeds() -> None:
-    found = compared(SLEEP["second"], SLEEP["first"])
-    assert found.effect_size == pytest.approx(1.58 / 1.229995 * (1 - 3 / 35), abs=1e-5)
-    # Hedges's approximation is within a percent of his exact factor.
-    exact = math.gamma(9 / 2) / (math.sqrt(9 / 2) * math.gamma(8 / 2))
-    assert found.effect_size == pytest.approx(1.58 / 1.229995 * exact, rel=0.01)
-
-
-def test_the_effect_size_has_the_sign_of_the_difference() -> None:
-    found = compared((0.3, 0.1, 0.2), (0.0, 0.0, 0.0), maximize=False)
-    assert found.effect_size == pytest.approx(-0.2 / 0.1 * (1 - 3 / 7))
-
-
-# Equal differences
-
-
-def test_identical_scores_are_no_difference() -> None:
-    five = compared((0.9,) * 5, (0.9,) * 5)
-    assert (five.mean, five.sd, five.p_value) == (0.0, 0.0, 1.0)
-    assert five.effect_size is None
-    assert five.p_equivalent == 1 / 32
-    assert five.verdict is Verdict.EQUIVALENT
-    four = compared((0.9,) * 4, (0.9,) * 4)
-    assert (four.p_equivalent, four.verdict) == (1 / 16, Verdict.UNRESOLVED)
-    assert (four.low, four.high) == (-math.inf, math.inf)
-
-
-@pytest.mark.parametrize(("n", "verdict"), [(5, Verdict.UNRESOLVED), (6, Verdict.BETTER)])
-def test_equal_differences_are_a_sign_test(n: int, verdict: Verdict) -> None:
-    first = [0.9 - 0.1 * seed for seed in range(n)]  # as numbers they differ in the last digit
-    found = compared(first, [score - 0.1 for score in first])
-    assert found.p_value == stats.binomtest(n, n, 0.5).pvalue
-    assert found.p_equivalent == 1.0
-    assert found.verdict is verdict
-    ends = (0.1, 0.1) if verdict is Verdict.BETTER else (-math.inf, math.inf)
-    assert (found.low, found.high) == (pytest.approx(ends[0]), pytest.approx(ends[1]))
-
-
-def test_equal_differences_that_do_not_matter_are_equivalent() -> None:
-    found = compared((0.505,) * 6, (0.5,) * 6, min_effect=0.01)
-    assert found.p_equivalent == 1 / 64
-    assert found.verdict is Verdict.EQUIVALENT
-    assert compared((0.515,) * 6, (0.5,) * 6, min_effect=0.01).verdict is Verdict.BETTER
-
-
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_equal_differences_want_as_many_seeds_as_a_sign_test(n: int) -> None:
-    found = compared((0.75,) * n, (0.5,) * n)
-    assert found.verdict is Verdict.UNRESOLVED
-    assert found.n_more == 6 - n  # 2 / 2**6 is the first below 0.05
-
-
-@pytest.mark.parametrize("n", [2, 6, 10])
-def test_a_score_that_is_no_number_decides_nothing(n: int) -> None:
-    for first in ((math.nan,) * n, (math.nan, *(0.5,) * (n - 1))):
-        found = compared(first, (0.4,) * n)
-        assert found.verdict is Verdict.UNRESOLVED
-        assert found.p_value == 1.0
-
-
-# All pairs together
-
-
-def test_p_values_are_adjusted_as_holm_does_it() -> None:
-    assert adjust([0.01, 0.04, 0.03, 0.005], 4) == [
+def test_p_values_are_adjusted_by_holm() -> None:
+    assert adjust_p_values([0.01, 0.04, 0.03, 0.005], 4) == [
         pytest.approx(0.03),
         pytest.approx(0.06),  # 0.04 × 1, but not below the one before it
         pytest.approx(0.06),
         pytest.approx(0.02),
     ]
-    assert adjust([0.02], 1) == [0.02]
-    assert adjust([], 0) == []
-    assert adjust([0.9, 0.8], 2) == [1.0, 1.0]
+    assert adjust_p_values([0.02], 1) == [0.02]
+    assert adjust_p_values([], 0) == []
+    assert adjust_p_values([0.9, 0.8], 2) == [1.0, 1.0]
 
 
-def test_of_the_two_hypotheses_of_a_pair_one_at_most_is_true() -> None:
+def test_adjustment_counts_one_true_hypothesis_per_pair() -> None:
     # Three pairs, six hypotheses: three at most are true at once, then as many as are left.
     p_values = [0.001, 0.002, 0.004, 0.010, 0.020, 0.5]
-    assert adjust(p_values, 3) == [pytest.approx(p) for p in (0.003, 0.006, 0.012, 0.030, 0.040, 0.5)]
-    assert adjust([0.03, 0.9], 1) == [0.03, 0.9]
+    assert adjust_p_values(p_values, 3) == [pytest.approx(p) for p in (0.003, 0.006, 0.012, 0.030, 0.040, 0.5)]
+    assert adjust_p_values([0.03, 0.9], 1) == [0.03, 0.9]
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.booleans())
-def test_an_adjusted_p_value_lies_between_itself_and_bonferroni(p_values: list[float], in_pairs: bool) -> None:
+def test_adjusted_p_value_is_between_raw_and_bonferroni(p_values: list[float], in_pairs: bool) -> None:
     n_pairs = (len(p_values) + 1) // 2 if in_pairs else len(p_values)
-    adjusted = adjust(p_values, n_pairs)
+    adjusted = adjust_p_values(p_values, n_pairs)
     for p, q in zip(p_values, adjusted, strict=True):
         assert p <= q <= min(1.0, n_pairs * p) + 1e-12
     assert min(adjusted) == pytest.approx(min(1.0, n_pairs * min(p_values)))
@@ -250,92 +43,14 @@ def test_an_adjusted_p_value_lies_between_itself_and_bonferroni(p_values: list[f
     assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
 
 
-def test_all_pairs_share_the_error() -> None:
-    scores = {
-        "a": by_seed((0.90, 0.91, 0.93, 0.90, 0.92)),
-        "b": by_seed((0.80, 0.82, 0.81, 0.83, 0.80)),
-        "c": by_seed((0.88, 0.90, 0.90, 0.91, 0.88)),
-    }
-    found = {(d.first, d.second): d for d in compare_pairs(scores, True, 0.01, 0.05)}
-    raw = {
-        pair: float(stats.ttest_rel(list(scores[pair[0]].values()), list(scores[pair[1]].values())).pvalue)
-        for pair in (("a", "b"), ("a", "c"), ("b", "c"))
-    }
-    assert {pair: d.p_value for pair, d in found.items()} == pytest.approx(raw)
-    smallest, middle, largest = sorted(raw, key=raw.__getitem__)
-    assert found[smallest].p_adjusted == pytest.approx(3 * raw[smallest])
-    assert found[middle].p_adjusted == pytest.approx(3 * raw[middle])
-    assert found[largest].p_adjusted == pytest.approx(3 * raw[largest])  # six hypotheses, three of them true
-    # The pair of a and c is below 0.05 only while it is alone: p = 0.09 here
-    assert largest == ("a", "c")
-    assert [found[pair].verdict for pair in raw] == [Verdict.BETTER, Verdict.UNRESOLVED, Verdict.WORSE]
-
-
-# Equivalence
-
-
-def test_equivalence_is_two_one_sided_tests() -> None:
-    first, second = (0.901, 0.899, 0.902, 0.900, 0.898, 0.903), (0.900, 0.900, 0.900, 0.900, 0.900, 0.900)
-    differences = np.array(first) - np.array(second)
-    t = differences.std(ddof=1) / math.sqrt(6)
-    below = stats.t.sf((differences.mean() + 0.01) / t, 5)
-    above = stats.t.cdf((differences.mean() - 0.01) / t, 5)
-    found = compared(first, second, min_effect=0.01)
-    assert found.p_equivalent == pytest.approx(max(below, above))
-    assert found.verdict is Verdict.EQUIVALENT
-    assert found.n_more is None
-
-
-def test_equivalence_is_decided_where_the_90_percent_interval_lies_within_the_effect() -> None:
-    first, second = (0.52, 0.49, 0.51, 0.53, 0.50), (0.50, 0.50, 0.50, 0.50, 0.50)
-    interval = stats.ttest_rel(first, second).confidence_interval(0.90)
-    reach = max(abs(interval.low), abs(interval.high))
-    assert compared(first, second, min_effect=reach * 1.001).verdict is Verdict.EQUIVALENT
-    assert compared(first, second, min_effect=reach * 0.999).verdict is not Verdict.EQUIVALENT
-
-
-def test_a_difference_that_is_sure_and_does_not_matter_is_equivalence() -> None:
-    first, second = (0.5011, 0.5009, 0.5010, 0.5012, 0.5008), (0.5,) * 5
-    found = compared(first, second, min_effect=0.01)
-    assert found.p_adjusted < 0.05
-    assert found.verdict is Verdict.EQUIVALENT
-    assert compared(first, second, min_effect=0.0005).verdict is Verdict.BETTER
-
-
-def test_few_and_noisy_seeds_leave_it_unresolved() -> None:
-    found = compared((0.9, 0.7, 0.8), (0.7, 0.8, 0.75))
-    assert found.verdict is Verdict.UNRESOLVED
-    assert found.low < 0 < found.high
-    assert found.n_more is not None
-
-
-def test_equivalence_of_many_pairs_is_adjusted_too() -> None:
-    noise = (0.001, -0.001, 0.002, -0.002, 0.0)
-    scores = {
-        "a": by_seed((0.5,) * 5),
-        "b": by_seed([0.5 + each for each in noise]),
-        "c": by_seed([0.5 - each / 2 for each in noise]),
-    }
-    alone = {
-        (one, other): compare_pairs({one: scores[one], other: scores[other]}, True, 0.01, 0.05)[0].p_equivalent
-        for one, other in (("a", "b"), ("a", "c"), ("b", "c"))
-    }
-    together = {(d.first, d.second): d.p_equivalent for d in compare_pairs(scores, True, 0.01, 0.05)}
-    assert together[("a", "c")] == pytest.approx(3 * alone[("a", "c")])  # the smallest of the three
-    assert all(together[pair] >= alone[pair] for pair in alone)
-
-
-# Seeds that would settle it
-
-
 @pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (0.8, 15)])
-def test_seeds_needed_are_those_of_published_tables(effect: float, n: int) -> None:
+def test_seeds_needed_match_published_tables(effect: float, n: int) -> None:
     """Cohen's small, medium and large effect, power 0.8, two-sided 0.05, as G*Power has them."""
     assert seeds_needed(1.0, effect, 0.05) == n
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 3, 0.05 / 8, 0.00135, 0.0004])
-def test_power_is_that_of_the_t_test(alpha: float) -> None:
+def test_power_matches_quadrature(alpha: float) -> None:
     for effect in (0.4, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0):
         for n in (2, 3, 5, 9, 20, 100):
             expected = power_by_quadrature(n, 1.0, effect, alpha)
@@ -343,66 +58,25 @@ def test_power_is_that_of_the_t_test(alpha: float) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 3, 0.00135, 0.0001])
-def test_seeds_needed_are_the_fewest_with_enough_power(alpha: float) -> None:
+def test_seeds_needed_are_fewest_with_enough_power(alpha: float) -> None:
     for sd in (0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0):
         n = seeds_needed(sd, 1.0, alpha)
         assert power_by_quadrature(n, sd, 1.0, alpha) >= 0.8 - 5e-3, sd
         assert n == 2 or power_by_quadrature(n - 1, sd, 1.0, alpha) < 0.8 + 5e-3, sd
 
 
-def test_power_is_the_share_of_simulated_studies_that_find_it() -> None:
+def test_power_matches_simulation() -> None:
     values = np.random.default_rng(1).normal(0.8, 1.0, (20_000, 15))
     found = float((stats.ttest_1samp(values, 0.0, axis=1).pvalue <= 0.05).mean())
     assert power(15, 1.0, 0.8, 0.05) == pytest.approx(found, abs=4 * math.sqrt(0.16 / 20_000))
 
 
-def test_power_has_its_ends() -> None:
+def test_power_at_limits() -> None:
     assert power(1, 1.0, 1.0, 0.05) == 0.0
     assert power(2, 0.0, 1.0, 0.05) == 1.0
     assert power(10, 1.0, 1e-9, 0.05) == pytest.approx(0.05)
 
 
-def test_no_spread_that_is_known_asks_for_another_look_at_few_seeds() -> None:
+def test_seeds_needed_is_bounded() -> None:
     assert seeds_needed(math.nan, 0.01, 0.05) == 3
     assert seeds_needed(1.0, 1e-6, 0.05) == 10_000  # and no more
-
-
-def test_more_seeds_follow_from_the_effect_and_not_from_the_mean() -> None:
-    spread = np.array([0.06, -0.04, 0.03, -0.05, 0.0])
-    counts = set()
-    for mean in (0.0, 0.01, 0.02):
-        found = compared(0.5 + spread + mean, (0.5,) * 5, min_effect=0.02)
-        assert found.verdict is Verdict.UNRESOLVED
-        counts.add(found.n_more)
-    sd = float(spread.std(ddof=1))
-    n = next(n for n in range(2, 200) if power_by_quadrature(n, sd, 0.02, 0.05) >= 0.8)
-    assert counts == {n - 5}
-
-
-def test_more_pairs_need_more_seeds() -> None:
-    spread = np.array([0.06, -0.04, 0.03, -0.05, 0.0])
-    scores = {"a": by_seed(0.5 + spread), "b": by_seed((0.5,) * 5), "c": by_seed(0.5 - spread)}
-    found = compare_pairs(scores, True, 0.02, 0.05)[0]
-    sd = float(spread.std(ddof=1))
-    n = next(n for n in range(2, 400) if power_by_quadrature(n, sd, 0.02, 0.05 / 3) >= 0.8)
-    assert found.n_more == n - 5
-
-
-# What was promised
-
-
-def test_errors_and_intervals_keep_what_was_promised() -> None:
-    """120 comparisons without a difference and 120 with just one that matters.
-
-    By the seed the counts are what they are; of other seeds 1 in 10 000 would fall outside of four standard errors.
-    """
-    rng, n_runs, n = np.random.default_rng(3), 120, 5
-    none = rng.normal(0.0, 0.02, (n_runs, n))
-    some = rng.normal(0.05, 0.02, (n_runs, n))
-    found_none = [compared(0.5 + row, (0.5,) * n, min_effect=0.05) for row in none]
-    found_some = [compared(0.5 + row, (0.5,) * n, min_effect=0.05) for row in some]
-    slack = 4 * math.sqrt(0.05 * 0.95 / n_runs)
-    assert np.mean([d.low <= 0.0 <= d.high for d in found_none]) == pytest.approx(0.95, abs=slack)
-    assert np.mean([d.low <= 0.05 <= d.high for d in found_some]) == pytest.approx(0.95, abs=slack)
-    assert np.mean([d.p_value <= 0.05 for d in found_none]) == pytest.approx(0.05, abs=slack)
-    assert np.mean([d.p_equivalent <= 0.05 for d in found_some]) == pytest.approx(0.05, abs=slack)

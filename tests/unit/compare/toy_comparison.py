@@ -1,12 +1,23 @@
-"""Studies as they are read back, made by hand: what is compared, without a store and without any training."""
+"""Studies, comparisons and rankings made by hand, without a store and without training."""
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpo.compare.studies import ComparedStudy, Group, from_record, group
+import numpy as np
+from scipy import stats
+
+from hpo.compare.comparison import Comparison
+from hpo.compare.eligibility import LeftOut
+from hpo.compare.groups import Group, group_studies
+from hpo.compare.ledger import InterimAnalysis
+from hpo.compare.spending import AnalysisPlan
+from hpo.compare.studies import ComparedStudy, from_record
+from hpo.compare.tasks import Task, TaskRanking
 from hpo.core.early_stopping import EarlyStoppingOutcome
 from hpo.core.states import StopReason
 from hpo.core.trial import FoldResult, RecordedTrial, Trial
@@ -30,7 +41,11 @@ IDENTITY: Mapping[str, Any] = {
 
 
 def record(name: str, state: str = "finished", **changed: Any) -> StudyRecord:
-    """``changed`` are its tags, with ``__`` for a dot, and its metrics where their values are numbers."""
+    """A study record.
+
+    Args:
+        changed: tags without their prefix, with ``__`` for a dot, if the value is text; metrics if it is a number.
+    """
     told = {key.replace("__", "."): value for key, value in changed.items()}
     metrics = {key: float(value) for key, value in told.items() if not isinstance(value, str)}
     tags = {f"hpo.{key}": value for key, value in told.items() if isinstance(value, str)}
@@ -38,7 +53,7 @@ def record(name: str, state: str = "finished", **changed: Any) -> StudyRecord:
 
 
 def trial(number: int, score: float | None, epochs: int = 4, seconds: float | None = None) -> Trial:
-    """Hold-out; without a score it has crashed."""
+    """A trial of one fold; it crashed if ``score`` is None."""
     reason = StopReason.CRASHED if score is None else StopReason.EARLY_STOPPED
     outcome = EarlyStoppingOutcome("val_loss", 2, 0.0, epochs, 8, epochs - 1, 1, 0.5, True, reason)
     losses = tuple(0.5 + 0.1 * abs(epoch - 1) for epoch in range(epochs))
@@ -57,12 +72,13 @@ def study(
     identity: Mapping[str, Any] | None = None,
     **tags: Any,
 ) -> ComparedStudy:
-    """One that used the strategy ``level``.
+    """A finished study of the strategy ``level``.
 
     Args:
-        test: the accuracy of its winner on the test split.
-        scores: of its trials, in the order in which they ended.
-        identity: parts that are merged into :data:`IDENTITY`, by key.
+        test: test accuracy of the winner.
+        scores: validation scores of the trials, in the order in which they ended.
+        identity: values merged into :data:`IDENTITY`, by key.
+        tags: see :func:`record`.
     """
     made: dict[str, Any] = {**IDENTITY, "seed": seed, "strategy": {"_target_": f"hpo.strategies.{level}"}}
     for key, value in (identity or {}).items():
@@ -90,8 +106,70 @@ def study(
 
 
 def grouped(scores: Mapping[str, Sequence[float]], **tags: Any) -> Group:
-    """A study for every test score: level → score by seed."""
+    """A study for each test score.
+
+    Args:
+        scores: level → test score by seed.
+    """
     studies = [
         study(level, seed, test, **tags) for level, by_seed in scores.items() for seed, test in enumerate(by_seed)
     ]
-    return group(studies, "strategy")
+    return group_studies(studies, "strategy")
+
+
+BEST = (0.90, 0.92, 0.91, 0.93, 0.92)
+WORST = (0.80, 0.81, 0.82, 0.80, 0.83)
+AS_BEST = (0.901, 0.919, 0.911, 0.929, 0.920)
+NOISY = (0.95, 0.86, 0.99, 0.82, 0.93)
+
+
+def compared(
+    plan: AnalysisPlan | None = None, analyses: Sequence[InterimAnalysis] = (), **scores: Sequence[float]
+) -> Comparison:
+    """A comparison of levels with these test scores by seed."""
+    return Comparison(grouped(scores), plan or AnalysisPlan(), analyses)
+
+
+def analysed(
+    seeds: Sequence[int],
+    spent: float,
+    levels: Sequence[str] = "ab",
+    max_seeds: int | None = None,
+    min_effect: float = 0.01,
+    alpha: float = 0.05,
+) -> InterimAnalysis:
+    """An earlier analysis."""
+    return InterimAnalysis(tuple(seeds), tuple(levels), spent, max_seeds, min_effect, alpha)
+
+
+def compared_with_left_out() -> Comparison:
+    """A comparison that leaves out an interrupted study."""
+    studies = [study(level, seed) for level in ("random", "optuna") for seed in (0, 1)]
+    before = [LeftOut("mine", "it is [red]interrupted", "python -m hpo resume mine")]
+    return Comparison(group_studies(studies, "strategy", before), AnalysisPlan())
+
+
+def ranked(*scores: Mapping[str, float], alpha: float = 0.05) -> TaskRanking:
+    """A task with two seeds for each mapping of level → mean test score."""
+    by_task = [{level: (mean - 0.01, mean + 0.01) for level, mean in means.items()} for means in scores]
+    comparisons = [Comparison(grouped(by_level), AnalysisPlan()) for by_level in by_task]
+    return TaskRanking("dataset", [Task(f"t{place}", each) for place, each in enumerate(comparisons)], alpha)
+
+
+def always(n: int, order: Sequence[str] = "abc", alpha: float = 0.05) -> TaskRanking:
+    """``n`` tasks on which the levels rank in the same order."""
+    means = {level: 0.9 - 0.1 * place for place, level in enumerate(order)}
+    return ranked(*(means for _ in range(n)), alpha=alpha)
+
+
+@functools.cache
+def _spreads(n: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Equally likely standard deviations of ``n`` values of a standard normal distribution."""
+    return np.asarray(np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, n - 1) / (n - 1)))
+
+
+def power_by_quadrature(n: int, sd: float, effect: float, alpha: float) -> float:
+    """Power of the two-sided t-test, as the power of a z-test averaged over the standard deviations."""
+    spread = _spreads(n)
+    critical, shift = stats.t.ppf(1 - alpha / 2, n - 1), effect / sd * math.sqrt(n)
+    return float((stats.norm.sf(critical * spread - shift) + stats.norm.cdf(-critical * spread - shift)).mean())

@@ -1,8 +1,8 @@
-"""What ``python -m hpo compare`` is told, and how it refuses what it cannot use."""
+"""Parsing the words of ``python -m hpo compare``."""
 
 import pytest
 
-from hpo.compare.settings import parse
+from hpo.compare.spec import parse
 from hpo.errors import ConfigError
 
 TWO = "strategies=[random,optuna]"
@@ -20,7 +20,7 @@ def names(*arguments: str) -> list[str]:
     return [wanted.study(level, seed) for level in wanted.levels for seed in wanted.seeds]
 
 
-def test_strategies_are_levels_of_the_factor_strategy() -> None:
+def test_strategies_is_short_for_factor_and_levels() -> None:
     wanted = parse([TWO, "model=svm", "limits.n_trials=4"])
     assert (wanted.by, list(wanted.levels), wanted.seeds) == ("strategy", ["random", "optuna"], (0, 1, 2, 3, 4))
     assert wanted.overrides == ("model=svm", "limits.n_trials=4")
@@ -28,24 +28,24 @@ def test_strategies_are_levels_of_the_factor_strategy() -> None:
     assert parse(["by=strategy", "levels=[random,optuna]", "model=svm", "limits.n_trials=4"]) == wanted
 
 
-def test_all_words_are_read_as_what_they_are() -> None:
+def test_words_are_parsed_by_type() -> None:
     wanted = parse([TWO, "seeds=[3,7,11]", "max_seeds=9", "min_effect=0.02", "alpha=0.1", "name=mine"])
     assert (wanted.seeds, wanted.max_seeds, wanted.min_effect, wanted.alpha) == ((3, 7, 11), 9, 0.02, 0.1)
     assert wanted.title == "mine"
 
 
-def test_levels_are_spelt_as_an_override_spells_them() -> None:
+def test_levels_are_spelt_like_overrides() -> None:
     assert list(parse(["by=early_stopping.patience", "levels=[null,3,5]"]).levels) == ["null", "3", "5"]
     assert list(parse(["by=model.dropout", "levels=[0.0,0.25]"]).levels) == ["0.0", "0.25"]
     assert list(parse(["by=early_stopping.restore_best_weights", "levels=[true,false]"]).levels) == ["true", "false"]
 
 
-def test_the_command_of_a_study_sets_level_seed_and_name_last() -> None:
+def test_study_command_sets_level_seed_and_name_last() -> None:
     wanted = parse(["by=model.dropout", "levels=[0.0,0.5]", "name=mine", "model=mnist_cnn"])
     assert wanted.command("0.5", 3) == ["model=mnist_cnn", "model.dropout=0.5", "seed=3", "study=mine-0.5-s3"]
 
 
-def test_a_grid_is_drawn_from_in_random_order_and_only_a_grid() -> None:
+def test_only_grids_get_an_oversize_option() -> None:
     wanted = parse(["strategies=[grid,random,halving_grid,keras_grid]"])
     assert dict(wanted.levels) == {
         "grid": ("strategy.oversize=shuffle",),
@@ -57,22 +57,19 @@ def test_a_grid_is_drawn_from_in_random_order_and_only_a_grid() -> None:
     assert parse(["by=model", "levels=[grid,svm]"]).levels["grid"] == ()
 
 
-def test_a_grid_that_says_how_it_shrinks_is_left_alone() -> None:
+def test_given_oversize_option_is_kept() -> None:
     wanted = parse(["levels={grid: [strategy.oversize=coarsen], random: }"])
     assert dict(wanted.levels) == {"grid": ("strategy.oversize=coarsen",), "random": ()}
 
 
-# Named comparisons
-
-
-def test_a_named_comparison_is_what_its_file_says() -> None:
+def test_named_comparison_is_read_from_its_file() -> None:
     wanted = parse(["comparison=does_pruning_pay"])
     assert (wanted.by, list(wanted.levels)) == ("strategy/pruner", ["none", "median", "hyperband"])
     assert wanted.overrides[-1] == "limits.max_epochs_total=80"
     assert wanted.command("median", 0)[-3:-1] == ["strategy/pruner=median", "seed=0"]
 
 
-def test_the_command_line_wins_over_a_named_comparison() -> None:
+def test_command_line_overrides_named_comparison() -> None:
     named = parse(["comparison=which_search"])
     assert (list(named.levels), len(named.seeds)) == (["grid", "random", "optuna"], 5)
     wanted = parse(["limits.n_trials=3", "comparison=which_search", "seeds=2", "strategies=[optuna,grid]"])
@@ -81,15 +78,12 @@ def test_the_command_line_wins_over_a_named_comparison() -> None:
     assert list(parse(["comparison=does_dropout_help", "levels=[0.1,0.2]"]).levels) == ["0.1", "0.2"]
 
 
-def test_a_named_comparison_that_there_is_not_names_those_that_there_are() -> None:
+def test_unknown_named_comparison_lists_known_ones() -> None:
     error = refusal("comparison=which_serach")
     assert (error.key, error.value) == ("comparison", "which_serach")
     assert "which_search" in error.expected
     assert error.fix.startswith("comparison=")
     assert refusal("comparison=../config").key == "comparison"
-
-
-# What cannot be used
 
 
 @pytest.mark.parametrize(
@@ -102,8 +96,8 @@ def test_a_named_comparison_that_there_is_not_names_those_that_there_are() -> No
         ([TWO, "seeds=[1,1]"], "seeds", "at least 2", "seeds=5"),
         ([TWO, "seeds=[1,-1]"], "seeds", "at least 2", "seeds=5"),
         ([TWO, "seeds=[1,2.5]"], "seeds", "at least 2", "seeds=5"),
-        ([TWO, "seeds=5", "max_seeds=4"], "max_seeds", "at least the 5 seeds", "max_seeds=10"),
-        ([TWO, "max_seeds=7.5"], "max_seeds", "a whole number", "max_seeds=10"),
+        ([TWO, "seeds=5", "max_seeds=4"], "max_seeds", "at least 5, the number of seeds", "max_seeds=10"),
+        ([TWO, "max_seeds=7.5"], "max_seeds", "an integer", "max_seeds=10"),
         ([TWO, "min_effect=0"], "min_effect", "above 0", "min_effect=0.01"),
         ([TWO, "min_effect=-0.1"], "min_effect", "above 0", "min_effect=0.01"),
         ([TWO, "min_effect=small"], "min_effect", "above 0", "min_effect=0.01"),
@@ -112,14 +106,14 @@ def test_a_named_comparison_that_there_is_not_names_those_that_there_are() -> No
         ([TWO, "name=a b"], "name", "letters", "name=mine"),
         ([TWO, "name=-x"], "name", "letters", "name=mine"),
         ([TWO, f"name={'x' * 62}"], "name", "at most 61", "name=mine"),
-        (["by=+model", "levels=[a,b]"], "by", "a config group or a key", "by=strategy"),
+        (["by=+model", "levels=[a,b]"], "by", "a config group or key", "by=strategy"),
         (["levels=random"], "levels", "a list of levels", "'strategies=[random, optuna]'"),
         (["strategies=[random]"], "levels", "at least two levels", "'strategies=[random, optuna]'"),
         (["strategies=[random,random]"], "levels", "at least two levels", "'strategies=[random, optuna]'"),
         ([], "levels", "experiment=…", "'strategies=[random, optuna]'"),
         (["strategies=[random"], "strategies", "a list such as", "'strategies=[grid, random]'"),
-        ([TWO, "by=strategy"], "strategies", "no by and no levels", "leave one of them out"),
-        ([TWO, "levels=[a,b]"], "strategies", "no by and no levels", "leave one of them out"),
+        ([TWO, "by=strategy"], "strategies", "without by and levels", "leave one of them out"),
+        ([TWO, "levels=[a,b]"], "strategies", "without by and levels", "leave one of them out"),
         ([TWO, "experiment=mine"], "experiment", "no levels", "leave one of them out"),
         ([TWO, "seed=3"], "seed", "the comparison sets it", "leave seed out"),
         ([TWO, "study=mine"], "study", "the comparison sets it", "leave study out"),
@@ -128,7 +122,7 @@ def test_a_named_comparison_that_there_is_not_names_those_that_there_are() -> No
         (["by=model.dropout", "levels=[0,1]", "+model.dropout=0"], "model.dropout", "the comparison sets it", "leave"),
     ],
 )
-def test_a_refusal_names_the_word_and_the_fix(arguments: list[str], key: str, expected: str, fix: str) -> None:
+def test_refusal_names_word_and_fix(arguments: list[str], key: str, expected: str, fix: str) -> None:
     error = refusal(*arguments)
     assert error.key == key
     assert expected in error.expected
@@ -139,45 +133,42 @@ def test_a_refusal_names_the_word_and_the_fix(arguments: list[str], key: str, ex
     ("word", "key"),
     [("alpha=1", "alpha"), ("alpha=5", "alpha"), ("min_effect=.inf", "min_effect"), ("min_effect=.nan", "min_effect")],
 )
-def test_what_the_comparison_will_refuse_is_refused_before_anything_trains(word: str, key: str) -> None:
+def test_out_of_range_plan_is_refused_by_parser(word: str, key: str) -> None:
     assert refusal(TWO, word).key == key
 
 
 @pytest.mark.parametrize("by", ["seed", "study"])
-def test_what_the_comparison_sets_is_no_factor(by: str) -> None:
+def test_seed_and_study_cannot_be_the_factor(by: str) -> None:
     assert refusal(f"by={by}", "levels=[1,2]").key == "by"
 
 
-def test_limits_are_no_factor_since_studies_are_compared_at_equal_ones() -> None:
+def test_limits_cannot_be_the_factor() -> None:
     assert refusal("by=limits.n_trials", "levels=[4,8]").key == "by"
 
 
-def test_the_overrides_of_a_level_are_a_list() -> None:
+def test_overrides_of_level_must_be_a_list() -> None:
     assert refusal("levels={random: max_epochs=2, optuna: }").key == "levels"
 
 
-def test_a_level_is_a_word_or_a_number() -> None:
+def test_nested_level_is_refused() -> None:
     assert refusal("by=model.units", "levels=[[1,2],[3,4]]").key == "levels"
 
 
-def test_a_small_number_may_be_written_with_an_exponent() -> None:
+def test_exponent_notation_is_a_number() -> None:
     assert parse([TWO, "min_effect=1e-3"]).min_effect == 0.001
 
 
-def test_an_experiment_is_compared_and_nothing_run() -> None:
+def test_experiment_needs_no_levels() -> None:
     wanted = parse(["experiment=mine", "by=model.dropout"])
     assert (wanted.experiment, wanted.by, dict(wanted.levels)) == ("mine", "model.dropout", {})
 
 
-def test_a_name_that_looks_like_a_number_is_a_name() -> None:
+def test_numeric_name_stays_text() -> None:
     assert parse([TWO, "name=2024"]).title == "2024"
     assert parse([TWO, "name=1.10"]).title == "1.10"
 
 
-# Names of studies
-
-
-def test_equal_questions_have_equal_study_names() -> None:
+def test_equal_comparisons_have_equal_study_names() -> None:
     once = names(TWO, "model=svm", "limits.n_trials=4", "seeds=2")
     assert once == names("limits.n_trials=4", "seeds=2", TWO, "model=svm")
     assert len(set(once)) == 4
@@ -186,7 +177,7 @@ def test_equal_questions_have_equal_study_names() -> None:
     assert set(once) < set(names("strategies=[grid,optuna,random]", "model=svm", "limits.n_trials=4", "seeds=2"))
 
 
-def test_other_questions_have_other_study_names() -> None:
+def test_different_comparisons_have_different_study_names() -> None:
     asked = [
         names(TWO),
         names(TWO, "model=svm"),
@@ -198,33 +189,30 @@ def test_other_questions_have_other_study_names() -> None:
     assert len(set(every)) == len(every)
 
 
-def test_a_level_with_overrides_of_its_own_is_another_question() -> None:
+def test_overrides_of_level_change_study_names() -> None:
     assert names("levels={random: [max_epochs=2], optuna: }") != names("levels={random: [max_epochs=4], optuna: }")
 
 
 @pytest.mark.parametrize("levels", ["[-1,1]", "[0.5,-0.5]", "[a/b,a-b]", "['1',2,10,0.1]"])
-def test_every_level_and_seed_has_a_study_of_its_own(levels: str) -> None:
+def test_every_level_and_seed_has_its_own_study_name(levels: str) -> None:
     every = names("by=model.x", f"levels={levels}", "seeds=2")
     assert len(set(every)) == len(every)
 
 
-def test_study_names_are_names_of_files() -> None:
+def test_study_names_are_valid_file_names() -> None:
     for name in names("by=model._target_", "levels=['my.models:f', ../x, '…']", "seeds=2"):
         assert not {"/", ":", "…", " "} & set(name)
 
 
-# Tasks
-
-
-def test_every_task_is_a_comparison_of_its_own() -> None:
+def test_each_task_is_its_own_comparison() -> None:
     wanted = parse([TWO, "tasks=[iris,wine]", "model=svm", "name=mine"])
-    assert [part.overrides for part in wanted.apart] == [("model=svm", "dataset=iris"), ("model=svm", "dataset=wine")]
-    assert [part.title for part in wanted.apart] == ["mine-iris", "mine-wine"]
-    assert wanted.apart[0].command("random", 0)[-1] == "study=mine-iris-random-s0"
+    assert [part.overrides for part in wanted.by_task] == [("model=svm", "dataset=iris"), ("model=svm", "dataset=wine")]
+    assert [part.title for part in wanted.by_task] == ["mine-iris", "mine-wine"]
+    assert wanted.by_task[0].command("random", 0)[-1] == "study=mine-iris-random-s0"
     # The studies are those of a comparison on that task alone.
     alone = parse([TWO, "model=svm", "dataset=iris"])
-    assert alone.title == parse([TWO, "tasks=[iris,wine]", "model=svm"]).apart[0].title
-    assert [part.overrides for part in parse([TWO, "over=model", "tasks=[svm,knn]"]).apart] == [
+    assert alone.title == parse([TWO, "tasks=[iris,wine]", "model=svm"]).by_task[0].title
+    assert [part.overrides for part in parse([TWO, "over=model", "tasks=[svm,knn]"]).by_task] == [
         ("model=svm",),
         ("model=knn",),
     ]
@@ -241,7 +229,7 @@ def test_every_task_is_a_comparison_of_its_own() -> None:
         ("tasks=[iris,wine]", "over=seed"),
     ],
 )
-def test_tasks_that_cannot_be_are_refused(words: tuple[str, ...]) -> None:
+def test_invalid_tasks_are_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError):
         parse([TWO, *words])
     with pytest.raises(ConfigError, match="no tasks"):
