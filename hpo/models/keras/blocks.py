@@ -1,30 +1,30 @@
-"""Parts that the Keras models of the catalogue share: inputs, layers with what holds over-fitting back, outputs.
+"""Building blocks shared by the Keras models: inputs, regularised layers, outputs, optimizers and losses.
 
-All of it is Keras's own, so that a model that is logged loads without hpo.
+Only layers of Keras itself are used, so that a logged model loads without hpo. Every model function lists all its
+keyword parameters itself, since its signature is what a search space may name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
-from hpo.datasets.base import Array, DataSpec
+from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
 LOSSES = ("mse", "mae", "huber")
-# Of Huber's loss, in standard deviations of the target (Huber 1964 has 1.345 for errors of that scale).
+# Delta of the Huber loss, in standard deviations of the target (Huber 1964 uses 1.345 for errors of that scale).
 HUBER_DELTA = 1.345
-# Numbers of words that are not ranks: 0 is padding, 1 a word that is not among the most frequent ones.
-N_RESERVED = 2
+RECURRENT_LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
 
 
 def penalty(l1: float, l2: float) -> keras.regularizers.Regularizer | None:
-    """Of a kernel; None where both are 0."""
+    """Return the weight penalty of a kernel; None if both strengths are 0."""
     return keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
 
 
@@ -39,23 +39,52 @@ def dense(
     batch_norm: bool = False,
     dropout: float = 0.0,
 ) -> Any:
-    """Dense, batch normalisation where asked for, activation, dropout; on a tensor of shape ``(batch, …, n)``."""
+    """Apply a dense layer, optional batch normalisation, the activation and dropout.
+
+    Args:
+        x: tensor of shape ``(batch, …, n)``.
+        l1, l2: weight penalties of the kernel.
+        dropout: share of the units that is dropped in training.
+    """
     x = layers.Dense(
         units,
         use_bias=not batch_norm,
         kernel_initializer=kernel_initializer,
         kernel_regularizer=penalty(l1, l2),
     )(x)
+    return activated(x, activation=activation, batch_norm=batch_norm, dropout=dropout)
+
+
+def activated(x: Any, *, activation: str, batch_norm: bool = False, dropout: float = 0.0) -> Any:
+    """Apply optional batch normalisation, the activation and dropout to the sums of a layer without activation."""
     if batch_norm:
         x = layers.BatchNormalization()(x)
     x = layers.Activation(activation)(x)
     return layers.Dropout(dropout)(x) if dropout else x
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """Options of :func:`dense` that all hidden layers of a model share."""
+
+    activation: str
+    kernel_initializer: str
+    l1: float
+    l2: float
+    batch_norm: bool
+    dropout: float
+
+    def __call__(self, x: Any, sizes: Sequence[int]) -> Any:
+        """Apply one :func:`dense` layer after another, with ``sizes`` units each."""
+        for units in sizes:
+            x = dense(x, units, **vars(self))
+        return x
+
+
 def output(x: Any, data: DataSpec, name: str = "output") -> Any:
-    """The last layer: a sigmoid for two classes, a softmax for more, or a real value in the target's own unit."""
+    """Apply the output layer: a sigmoid for two classes, a softmax for more, or a real value in the target's unit."""
     if data.is_regression:
-        # The network works on a standardised target; the mean and standard deviation are those of the training rows.
+        # The network predicts a standardised target; mean and standard deviation come from the training rows.
         return layers.Rescaling(data.target_std, data.target_mean, name=name)(layers.Dense(1)(x))
     if data.n_classes == 2:
         return layers.Dense(1, activation="sigmoid", name=name)(x)
@@ -65,15 +94,16 @@ def output(x: Any, data: DataSpec, name: str = "output") -> Any:
 def make_optimizer(
     name: str, learning_rate: float, momentum: float = 0.9, weight_decay: float = 0.0, clip_norm: float | None = None
 ) -> keras.optimizers.Optimizer:
-    """One of :data:`OPTIMIZERS`.
+    """Create an optimizer.
 
     Args:
+        name: one of :data:`OPTIMIZERS`.
         momentum: of ``sgd``; the others ignore it.
         weight_decay: of ``adamw``; the others ignore it.
-        clip_norm: the most that the norm of all gradients together may be; None or 0 clips nothing.
+        clip_norm: upper limit of the norm of all gradients together; None or 0 disables clipping.
 
     Raises:
-        ConfigError: for another name.
+        ConfigError: if ``name`` is unknown.
     """
     if name not in OPTIMIZERS:
         raise ConfigError("model.optimizer", name, f"one of {', '.join(OPTIMIZERS)}", "model.optimizer=adam")
@@ -95,17 +125,17 @@ def compiled(
     loss: str = "mse",
     output_weights: Sequence[float] = (1.0,),
 ) -> keras.Model:
-    """``model`` with the loss and the metrics that its target calls for.
+    """Compile ``model`` with the loss and the metrics of its kind of target.
 
-    A regression's loss is that of the standardised target, so that learning rates mean the same for all units; its
-    metrics, ``mae`` and ``rmse``, are in the target's own.
+    The loss of a regression is that of the standardised target, so that a learning rate means the same in every unit.
+    Its metrics, ``mae`` and ``rmse``, are in the target's own unit.
 
     Args:
         loss: of a regression: ``mse``, ``mae`` or ``huber``.
-        output_weights: of the losses of a model with several outputs, which all learn the same target.
+        output_weights: weights of the losses of a model with several outputs, which all learn the same target.
 
     Raises:
-        ConfigError: for another loss.
+        ConfigError: if ``loss`` is unknown.
     """
     if loss not in LOSSES:
         raise ConfigError("model.loss", loss, f"one of {', '.join(LOSSES)}", "model.loss=mse")
@@ -124,7 +154,7 @@ def compiled(
         loss=chosen if n_outputs == 1 else [chosen] * n_outputs,
         loss_weights=weights[0] if n_outputs == 1 else weights,
         metrics=metrics if n_outputs == 1 else [metrics, *([[]] * (n_outputs - 1))],
-        # XLA costs several times more on a CPU, and compiling anew for every trial rarely pays on a GPU.
+        # XLA is several times slower on a CPU, and compiling once per trial rarely pays on a GPU.
         jit_compile=False,
     )
     return model
@@ -133,18 +163,19 @@ def compiled(
 def finished(
     inputs: Any, x: Any, data: DataSpec, optimizer: keras.optimizers.Optimizer, *, loss: str = "mse"
 ) -> keras.Model:
-    """The compiled model from ``inputs`` by ``x`` to one :func:`output`."""
+    """Return the compiled model from ``inputs`` through ``x`` to one :func:`output`."""
     return compiled(keras.Model(inputs, output(x, data)), data, optimizer, loss=loss)
 
 
 def table(data: DataSpec, x: Any, columns: Sequence[int] | None = None) -> Any:
-    """The columns of a table as a network wants them, from ``x`` of shape ``(batch, n_columns)``.
+    """Encode the columns of a table for a network.
 
-    Numbers are standardised by the training rows, and the missing ones are 0, their mean; categories are one-hot, the
-    missing ones all zeros. Data without column names are numbers.
+    Numbers are standardised by the training rows, and missing ones become 0, the mean. Categories are one-hot encoded,
+    and missing ones become all zeros. Columns without names are numbers.
 
     Args:
-        columns: places of those to take; None takes all.
+        x: rows of shape ``(batch, n_columns)``.
+        columns: indices of the columns to take; None takes all.
     """
     chosen = list(range(data.input_shape[0]) if columns is None else columns)
     kinds = {place: data.columns[place].categories if data.columns else None for place in chosen}
@@ -157,54 +188,39 @@ def table(data: DataSpec, x: Any, columns: Sequence[int] | None = None) -> Any:
         categories = kinds[place]
         if categories is not None:
             code = x[:, place]
-            known = ops.where(ops.isnan(code), -1.0, code)  # one_hot makes a row of zeros of -1
+            known = ops.where(ops.isnan(code), -1.0, code)  # one_hot encodes -1 as zeros
             parts.append(ops.one_hot(ops.cast(known, "int32"), len(categories)))
     return parts[0] if len(parts) == 1 else layers.Concatenate()(parts)
 
 
-def vocabulary(data: DataSpec, max_words: int) -> layers.Embedding:
-    """A layer from word numbers to ranks: 0 padding, 1 a word that is not among the most frequent ``max_words``, 2 …
+def images(
+    data: DataSpec, *, shift: float = 0.0, rotation: float = 0.0, zoom: float = 0.0, flip: bool = False
+) -> tuple[Any, Any]:
+    """Create the input of an image model and scale its pixels from 0-255 to 0-1.
 
-    The ranks are those of the training rows of a fold. It is an embedding of one number that is not trained, whose
-    output of shape ``(batch, length, 1)`` is to be squeezed and cast.
+    Args:
+        data: images of shape ``(height, width, channels)``.
+        shift, rotation, zoom, flip: see :func:`augmented`.
+
+    Returns:
+        The input tensor, and the scaled pixels after augmentation.
 
     Raises:
-        ConfigError: for data that are no texts, or a vocabulary without words.
+        ConfigError: if the samples are not images, or have real targets.
     """
-    if not data.n_words or len(data.input_shape) != 1:
-        expected = "texts as rows of word numbers, since the model chooses a vocabulary"
-        raise ConfigError("dataset", f"samples of shape {data.input_shape}", expected, "dataset=imdb")
-    if max_words < 1:
-        raise ConfigError("model.max_words", max_words, "at least 1", "model.max_words=10000")
-    layer = layers.Embedding(data.n_words, 1, trainable=False, embeddings_initializer="ones", name="vocabulary")
-    layer.adapt = lambda rows: layer.set_weights([ranks(rows, data.n_words, max_words)[:, None]])
-    return layer
-
-
-def words(data: DataSpec, x: Any, max_words: int) -> Any:
-    """Ranks of words, whole numbers below ``max_words + 2``; see :func:`vocabulary`."""
-    return ops.cast(ops.squeeze(vocabulary(data, max_words)(x), axis=-1), "int32")
-
-
-def ranks(rows: Array, n_words: int, max_words: int) -> Array:
-    """Of every word number the rank by how often ``rows`` have it, ties by number; see :func:`vocabulary`."""
-    counts = np.bincount(np.asarray(rows, dtype="int64").ravel(), minlength=n_words)
-    counts[0] = 0
-    order = np.argsort(-counts, kind="stable")[:max_words]
-    order = order[counts[order] > 0]
-    found = np.ones(n_words, "float32")
-    found[order] = np.arange(N_RESERVED, N_RESERVED + len(order))
-    found[0] = 0
-    return found
+    require_images(data)
+    inputs = keras.Input(data.input_shape, dtype="uint8")
+    x = layers.Rescaling(1 / 255)(inputs)
+    return inputs, augmented(x, shift=shift, rotation=rotation, zoom=zoom, flip=flip)
 
 
 def augmented(x: Any, *, shift: float = 0.0, rotation: float = 0.0, zoom: float = 0.0, flip: bool = False) -> Any:
-    """Images, in training each moved, turned and scaled at random; elsewhere as they are.
+    """Shift, rotate, zoom and flip images at random in training; outside training they are unchanged.
 
     Args:
-        shift: most, as a share of height and width.
-        rotation: most, as a share of a full turn.
-        zoom: most, as a share of the size.
+        shift: largest shift, as a fraction of height and width.
+        rotation: largest rotation, as a fraction of a full turn.
+        zoom: largest zoom, as a fraction of the size.
         flip: whether half of the images are mirrored left to right.
     """
     for layer in augmentation(shift=shift, rotation=rotation, zoom=zoom, flip=flip):
@@ -215,7 +231,7 @@ def augmented(x: Any, *, shift: float = 0.0, rotation: float = 0.0, zoom: float 
 def augmentation(
     *, shift: float = 0.0, rotation: float = 0.0, zoom: float = 0.0, flip: bool = False
 ) -> list[layers.Layer]:
-    """The layers of :func:`augmented`, those that do something."""
+    """Return the layers of :func:`augmented`, without those that would do nothing."""
     steps: list[tuple[bool, Callable[[], layers.Layer]]] = [
         (shift > 0, lambda: layers.RandomTranslation(shift, shift, fill_mode="constant")),
         (rotation > 0, lambda: layers.RandomRotation(rotation, fill_mode="constant")),

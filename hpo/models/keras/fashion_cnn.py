@@ -1,4 +1,4 @@
-"""Convolutional networks for pictures of single things, such as pieces of clothing."""
+"""Convolutional network for images of single objects, such as clothes."""
 
 from __future__ import annotations
 
@@ -34,25 +34,23 @@ def build_model(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> keras.Model:
-    """Three times Conv-Pool, then Flatten-Dense-Dropout-softmax, over pixels of 0 to 255.
+    """Build three Conv-Pool blocks, then Flatten-Dense-Dropout-softmax, over pixels of 0 to 255.
 
     Args:
-        data: images of shape (height, width, channels), at least 8 pixels a side.
-        filters: of the first convolution; the second has twice, the third four times as many.
-        conv_dropout: share of the feature maps dropped whole after every pooling (Tompson et al. 2015).
+        data: images of shape (height, width, channels), at least 8 pixels on each side.
+        filters: filters of the first convolution; the second has twice, the third four times as many.
+        conv_dropout: share of whole feature maps dropped after every pooling (Tompson et al. 2015).
         dropout: share of the dense layer's units dropped in training.
-        l1, l2: weight penalties of every kernel but the last.
-        batch_norm: whether what a layer sums up is normalised over the batch before it is activated.
+        l1, l2: weight penalties of every kernel except the output layer's.
+        batch_norm: whether the sums of a layer are normalised over the batch before the activation.
         shift, rotation, zoom, flip: augmentation, see :func:`hpo.models.keras.blocks.augmented`.
-        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`; see there also for what follows it.
+        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
+        momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
     Raises:
-        ConfigError: for samples that are no images, or real targets.
+        ConfigError: if the samples are not images, or have real targets.
     """
-    blocks.require_images(data)
-    inputs = keras.Input(data.input_shape, dtype="uint8")
-    x = layers.Rescaling(1 / 255)(inputs)
-    x = blocks.augmented(x, shift=shift, rotation=rotation, zoom=zoom, flip=flip)
+    inputs, x = blocks.images(data, shift=shift, rotation=rotation, zoom=zoom, flip=flip)
     for place in range(N_BLOCKS):
         x = layers.Conv2D(
             filters * 2**place,
@@ -62,20 +60,10 @@ def build_model(
             kernel_initializer=kernel_initializer,
             kernel_regularizer=blocks.penalty(l1, l2),
         )(x)
-        if batch_norm:
-            x = layers.BatchNormalization()(x)
-        x = layers.MaxPooling2D()(layers.Activation(activation)(x))
+        x = layers.MaxPooling2D()(blocks.activated(x, activation=activation, batch_norm=batch_norm))
         if conv_dropout:
             x = layers.SpatialDropout2D(conv_dropout)(x)
-    x = blocks.dense(
-        layers.Flatten()(x),
-        dense_units,
-        activation=activation,
-        kernel_initializer=kernel_initializer,
-        l1=l1,
-        l2=l2,
-        batch_norm=batch_norm,
-        dropout=dropout,
-    )
+    hidden = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)
+    x = hidden(layers.Flatten()(x), [dense_units])
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
     return blocks.finished(inputs, x, data, how)

@@ -1,8 +1,6 @@
-"""Dense networks: for tables, of classes or of real targets, and for small images."""
+"""Dense networks for tables (classification and regression) and for small images."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import keras
 from keras import layers
@@ -29,35 +27,25 @@ def classify_table(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> keras.Model:
-    """Dense layers over the columns of a table, then a sigmoid, or a softmax where there are more than two classes.
+    """Build dense layers over the columns of a table, with a sigmoid for two classes or a softmax for more.
 
     Args:
         data: rows of numbers and categories, see :func:`hpo.models.keras.blocks.table`.
-        n_layers: hidden layers; 0 is a logistic regression.
-        units: of every hidden layer.
-        l1, l2: penalties of the hidden layers' weights.
-        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`; see there also for what follows it.
+        n_layers: number of hidden layers; 0 is logistic regression.
+        units: units of every hidden layer.
+        l1, l2: weight penalties of the hidden layers.
+        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
+        momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
     Raises:
-        ConfigError: for samples that are no rows, or real targets.
+        ConfigError: if the samples are not rows of a table, or have real targets.
     """
     if data.is_regression:
         expected = "data with classes, since the model classifies"
         raise ConfigError("dataset", "real targets", expected, "model=mlp_regressor, or another dataset")
-    blocks.require_rows(data)
-    inputs = keras.Input(data.input_shape)
-    x = _hidden(
-        blocks.table(data, inputs),
-        [units] * n_layers,
-        activation=activation,
-        kernel_initializer=kernel_initializer,
-        l1=l1,
-        l2=l2,
-        batch_norm=batch_norm,
-        dropout=dropout,
-    )
+    hidden = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.finished(inputs, x, data, how)
+    return _over_table(data, [units] * n_layers, hidden, how)
 
 
 def regress_table(
@@ -78,36 +66,26 @@ def regress_table(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> keras.Model:
-    """Dense layers over the columns of a table, then a real value in the target's own unit.
+    """Build dense layers over the columns of a table that predict a real value in the target's own unit.
 
     Args:
         data: rows of numbers and categories, see :func:`hpo.models.keras.blocks.table`.
-        n_layers: hidden layers; 0 is a linear regression.
-        units: of every hidden layer.
-        l1, l2: penalties of the hidden layers' weights.
+        n_layers: number of hidden layers; 0 is linear regression.
+        units: units of every hidden layer.
+        l1, l2: weight penalties of the hidden layers.
         loss: ``mse``, ``mae`` or ``huber``, of the standardised target.
-        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`; see there also for what follows it.
+        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
+        momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
     Raises:
-        ConfigError: for samples that are no rows, or classes.
+        ConfigError: if the samples are not rows of a table, or have classes.
     """
     if not data.is_regression:
         expected = "data with a real target, since the model regresses"
         raise ConfigError("dataset", f"{data.n_classes} classes", expected, "model=binary_mlp, or another dataset")
-    blocks.require_rows(data)
-    inputs = keras.Input(data.input_shape)
-    x = _hidden(
-        blocks.table(data, inputs),
-        [units] * n_layers,
-        activation=activation,
-        kernel_initializer=kernel_initializer,
-        l1=l1,
-        l2=l2,
-        batch_norm=batch_norm,
-        dropout=dropout,
-    )
+    hidden = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.finished(inputs, x, data, how, loss=loss)
+    return _over_table(data, [units] * n_layers, hidden, how, loss)
 
 
 def classify_images(
@@ -132,41 +110,32 @@ def classify_images(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> keras.Model:
-    """Flatten-Dense-…-softmax over pixels of 0 to 255.
+    """Build Flatten-Dense-…-softmax over pixels of 0 to 255.
 
     Args:
         data: images of shape (height, width, channels).
-        n_layers: hidden layers.
-        units: of the first hidden layer.
-        taper: every further one has so many times the units of the one before.
+        n_layers: number of hidden layers.
+        units: units of the first hidden layer.
+        taper: ratio of the units of a hidden layer to those of the layer before it.
         dropout: after every hidden layer.
-        l1, l2: penalties of the hidden layers' weights.
+        l1, l2: weight penalties of the hidden layers.
         shift, rotation, zoom, flip: augmentation, see :func:`hpo.models.keras.blocks.augmented`.
-        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`; see there also for what follows it.
+        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
+        momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
     Raises:
-        ConfigError: for samples that are no images, or real targets.
+        ConfigError: if the samples are not images, or have real targets.
     """
-    blocks.require_images(data)
-    inputs = keras.Input(data.input_shape, dtype="uint8")
-    x = layers.Rescaling(1 / 255)(inputs)
-    x = blocks.augmented(x, shift=shift, rotation=rotation, zoom=zoom, flip=flip)
-    x = layers.Flatten()(x)
-    x = _hidden(
-        x,
-        [max(1, round(units * taper**place)) for place in range(n_layers)],
-        activation=activation,
-        kernel_initializer=kernel_initializer,
-        l1=l1,
-        l2=l2,
-        batch_norm=batch_norm,
-        dropout=dropout,
-    )
+    inputs, x = blocks.images(data, shift=shift, rotation=rotation, zoom=zoom, flip=flip)
+    hidden = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)
+    x = hidden(layers.Flatten()(x), [max(1, round(units * taper**place)) for place in range(n_layers)])
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
     return blocks.finished(inputs, x, data, how)
 
 
-def _hidden(x: Any, sizes: list[int], **options: Any) -> Any:
-    for units in sizes:
-        x = blocks.dense(x, units, **options)
-    return x
+def _over_table(
+    data: DataSpec, sizes: list[int], hidden: blocks.Hidden, how: keras.optimizers.Optimizer, loss: str = "mse"
+) -> keras.Model:
+    blocks.require_rows(data)
+    inputs = keras.Input(data.input_shape)
+    return blocks.finished(inputs, hidden(blocks.table(data, inputs), sizes), data, how, loss=loss)

@@ -1,4 +1,4 @@
-"""Convolutional networks for small grey images."""
+"""Convolutional network for small grey images."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ def build_model(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> keras.Model:
-    """Conv-Pool-Conv-Pool-Conv-Flatten-Dropout-Dense-softmax over pixels of 0 to 255.
+    """Build Conv-Pool-Conv-Pool-Conv-Flatten-Dropout-Dense-softmax over pixels of 0 to 255.
 
     Args:
-        data: images of shape (height, width, channels), at least 18 pixels a side.
-        filters: of the first convolution; the second has twice, the third four times as many.
+        data: images of shape (height, width, channels), at least 18 pixels on each side.
+        filters: filters of the first convolution; the second has twice, the third four times as many.
         dropout: share of the flattened features dropped in training.
-        l1, l2: weight penalties of every kernel but the last.
-        batch_norm: whether what a layer sums up is normalised over the batch before it is activated.
+        l1, l2: weight penalties of every kernel except the output layer's.
+        batch_norm: whether the sums of a layer are normalised over the batch before the activation.
         shift, rotation, zoom: augmentation, see :func:`hpo.models.keras.blocks.augmented`.
-        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`; see there also for what follows it.
+        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
+        momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
     Raises:
-        ConfigError: for samples that are no images, or real targets.
+        ConfigError: if the samples are not images, or have real targets.
     """
     blocks.require_images(data)
 
@@ -71,7 +72,7 @@ def build_model(
         optimizer=blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        # XLA costs several times more on a CPU, and compiling anew for every trial rarely pays on a GPU.
+        # XLA is several times slower on a CPU, and compiling once per trial rarely pays on a GPU.
         jit_compile=False,
     )
     return model

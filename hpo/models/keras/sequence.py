@@ -1,4 +1,4 @@
-"""Networks that predict a real value from a window of a time series."""
+"""Recurrent and convolutional networks that forecast a real value from a window of a time series."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
 from hpo.models.keras import blocks
 
-RECURRENT = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
-KINDS = (*RECURRENT, "conv1d")
+KINDS = (*blocks.RECURRENT_LAYERS, "conv1d")
 
 
 def sequence_regressor(
@@ -34,23 +33,24 @@ def sequence_regressor(
     weight_decay: float = 0.0,
     clip_norm: float = 1.0,
 ) -> keras.Model:
-    """Recurrent or causal convolutional layers over standardised features, and a real value in the target's unit.
+    """Build recurrent or causal convolutional layers over standardised features that forecast a real value.
 
     Args:
-        data: windows of shape (steps, features) and real targets.
+        data: windows of shape (steps, features) with real targets.
         kind: ``simple_rnn``, ``lstm``, ``gru`` or ``conv1d``.
-        n_layers: of that kind, at least 1.
-        units: of every layer; filters of ``conv1d``.
+        n_layers: number of layers of that kind, at least 1.
+        units: units of every layer; filters of ``conv1d``.
         kernel_size: steps of a convolution; recurrent layers ignore it.
-        residual: whether the change from the last step of feature 0 is predicted, rather than the value. Feature 0
-            must be the target then, as ``timeseries_csv`` has it unless its ``features`` leave the target out.
-        dropout: share of the units of every layer that is left out in training.
-        l1, l2: penalties of every layer's kernel.
+        residual: whether the network predicts the change from the last step of feature 0 instead of the value. Feature
+            0 then has to be the target, which holds for ``timeseries_csv`` unless its ``features`` omit the target.
+        dropout: share of the units of every layer dropped in training.
+        l1, l2: weight penalties of the kernel of every layer.
         loss: ``mse``, ``mae`` or ``huber``.
+        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
         momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
     Raises:
-        ConfigError: for another kind, or data that are no windows with real targets.
+        ConfigError: if ``kind`` is unknown, or the samples are not windows with real targets.
     """
     if kind not in KINDS:
         raise ConfigError("model.kind", kind, f"one of {', '.join(KINDS)}", "model.kind=lstm")
@@ -65,13 +65,13 @@ def sequence_regressor(
         if kind == "conv1d":
             x = layers.Conv1D(units, kernel_size, padding="causal", activation="relu", **common)(x)
         else:
-            x = RECURRENT[kind](units, return_sequences=place < n_layers - 1, **common)(x)
+            x = blocks.RECURRENT_LAYERS[kind](units, return_sequences=place < n_layers - 1, **common)(x)
         if dropout:
             x = layers.Dropout(dropout)(x)
     if kind == "conv1d":
         x = layers.Flatten()(x)
     if residual:
-        # A change has no mean to be added: that of the target is in the last value.
+        # The last value already contains the mean of the target, so none is added to the change.
         x = inputs[:, -1, :1] + blocks.output(x, replace(data, target_mean=0.0), name="change")
     else:
         x = blocks.output(x, data)

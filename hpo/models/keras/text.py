@@ -1,6 +1,6 @@
-"""Networks for texts, which are rows of word numbers padded with zeros in front.
+"""Networks for texts, which are rows of word numbers padded with leading zeros.
 
-The vocabulary, the most frequent words, is that of the training rows of a fold; all other words count as unknown.
+The vocabulary is fitted on the training rows of a fold: the most frequent words. All other words count as unknown.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from keras import layers, ops
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
 from hpo.models.keras import blocks
-
-CELLS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
+from hpo.models.keras.vocabulary import N_RESERVED, words
 
 
 def text_bow_mlp(
@@ -36,66 +35,64 @@ def text_bow_mlp(
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
 ) -> keras.Model:
-    """Which words a text has, whatever their order and number, then dense layers (Chollet 2017, chapter 3.4).
+    """Build dense layers over the set of words of a text, regardless of order and count (Chollet 2017, chapter 3.4).
 
-    The first layer is what a dense one makes of a row of ``max_words`` zeros and ones, without that row: the sum of
-    its kernel's rows for the words that a text has.
+    The first layer computes a dense layer over a multi-hot row of ``max_words`` numbers without creating that row: it
+    sums the kernel's rows of the words in the text.
 
     Args:
         max_words: size of the vocabulary.
-        units: of every hidden layer.
-        n_layers: hidden layers, at least 1.
-        word_dropout: share of a text's words that is left out in training.
-        dropout: share of the units of every hidden layer that is left out in training.
-        l1, l2: penalties of every hidden layer's kernel.
+        units: units of every hidden layer.
+        n_layers: number of hidden layers, at least 1.
+        word_dropout: share of the words of a text dropped in training.
+        dropout: share of the units of every hidden layer dropped in training.
+        l1, l2: weight penalties of the hidden layers.
+        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
         momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
+
+    Raises:
+        ConfigError: if the samples are not texts.
     """
     inputs = keras.Input(data.input_shape, dtype="int32")
-    known, is_new = distinct(blocks.words(data, inputs, max_words))
+    known, is_new = distinct(words(data, inputs, max_words))
     if word_dropout:
         is_new = layers.Dropout(word_dropout)(is_new)
-    x = bag_of_words(
-        known,
-        is_new,
-        layers.Embedding(
-            max_words + blocks.N_RESERVED,
-            units,
-            embeddings_initializer=kernel_initializer,
-            embeddings_regularizer=blocks.penalty(l1, l2),
-            name="kernel",
-        ),
+    kernel = layers.Embedding(
+        max_words + N_RESERVED,
+        units,
+        embeddings_initializer=kernel_initializer,
+        embeddings_regularizer=blocks.penalty(l1, l2),
+        name="kernel",
     )
-    if batch_norm:
-        x = layers.BatchNormalization()(x)
-    x = layers.Activation(activation)(x)
-    if dropout:
-        x = layers.Dropout(dropout)(x)
-    for _ in range(n_layers - 1):
-        x = blocks.dense(
-            x,
-            units,
-            activation=activation,
-            kernel_initializer=kernel_initializer,
-            l1=l1,
-            l2=l2,
-            batch_norm=batch_norm,
-            dropout=dropout,
-        )
+    x = bag_of_words(known, is_new, kernel)
+    x = blocks.activated(x, activation=activation, batch_norm=batch_norm, dropout=dropout)
+    x = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)(x, [units] * (n_layers - 1))
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
     return blocks.finished(inputs, x, data, how)
 
 
 def distinct(ranks: Any) -> tuple[Any, Any]:
-    """``ranks`` of shape ``(batch, length)`` sorted, and 1.0 where one is a known word's and not a repetition."""
+    """Sort the ranks of every text and mark the first occurrence of every known word.
+
+    Args:
+        ranks: of shape ``(batch, length)``.
+
+    Returns:
+        The sorted ranks, and 1.0 for the first occurrence of a known word or 0.0, both of shape ``(batch, length)``.
+    """
     ranks = ops.sort(ranks, axis=-1)
-    is_known = ranks >= blocks.N_RESERVED
+    is_known = ranks >= N_RESERVED
     differs = ops.concatenate([ops.ones_like(is_known[:, :1]), ranks[:, 1:] != ranks[:, :-1]], axis=1)
     return ranks, ops.cast(ops.logical_and(is_known, differs), "float32")
 
 
 def bag_of_words(ranks: Any, weights: Any, kernel: layers.Embedding) -> Any:
-    """The sum of the rows of ``kernel`` for ``ranks`` of shape ``(batch, length)``, each weighted, and a bias."""
-    # Keras has no layer for a bias alone: this is one of a single row.
+    """Sum the rows of ``kernel`` for the words of every text, and add a bias.
+
+    Args:
+        ranks, weights: words and their weights, of shape ``(batch, length)``.
+    """
+    # Keras has no layer for a bias alone; an embedding of one row does the same.
     bias = layers.Embedding(1, kernel.output_dim, embeddings_initializer="zeros", name="bias")
     return ops.einsum("bl,blu->bu", weights, kernel(ranks)) + bias(ops.zeros_like(ranks[:, 0]))
 
@@ -120,32 +117,34 @@ def text_rnn(
     weight_decay: float = 0.0,
     clip_norm: float = 1.0,
 ) -> keras.Model:
-    """Word by word: an embedding, a recurrent layer, and its state after the last word.
+    """Build an embedding and a recurrent layer over the words of a text; its last state is classified.
 
     Args:
         max_words: size of the vocabulary.
-        embedding_dim: numbers that stand for a word.
+        embedding_dim: size of a word's embedding.
         cell: ``simple_rnn``, ``lstm`` or ``gru``.
-        units: of the recurrent layer, in each direction.
-        bidirectional: whether another layer reads from the end to the beginning.
-        mask: whether padding is passed over; without, it is a word of its own, which is quicker.
-        spatial_dropout: share of the numbers that stand for a word that is left out in training, the same ones of all
-            words of a text.
-        dropout: share of the last state that is left out in training.
-        l1, l2: penalties of the recurrent layer's kernel.
+        units: units of the recurrent layer, in each direction.
+        bidirectional: whether a second layer reads from the end to the start.
+        mask: whether padding is skipped; False treats it as a word, which is faster.
+        spatial_dropout: share of the embedding's dimensions dropped in training, the same for all words of a text.
+        dropout: share of the last state dropped in training.
+        l1, l2: weight penalties of the recurrent layer's kernel.
+        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
         momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
     Raises:
-        ConfigError: for another cell.
+        ConfigError: if the samples are not texts, or ``cell`` is unknown.
     """
-    if cell not in CELLS:
-        raise ConfigError("model.cell", cell, f"one of {', '.join(CELLS)}", "model.cell=lstm")
+    if cell not in blocks.RECURRENT_LAYERS:
+        raise ConfigError("model.cell", cell, f"one of {', '.join(blocks.RECURRENT_LAYERS)}", "model.cell=lstm")
     inputs = keras.Input(data.input_shape, dtype="int32")
-    ranks = blocks.words(data, inputs, max_words)
-    x = layers.Embedding(max_words + blocks.N_RESERVED, embedding_dim, mask_zero=mask)(ranks)
+    ranks = words(data, inputs, max_words)
+    x = layers.Embedding(max_words + N_RESERVED, embedding_dim, mask_zero=mask)(ranks)
     if spatial_dropout:
         x = layers.SpatialDropout1D(spatial_dropout)(x)
-    recurrent = CELLS[cell](units, kernel_initializer=kernel_initializer, kernel_regularizer=blocks.penalty(l1, l2))
+    recurrent = blocks.RECURRENT_LAYERS[cell](
+        units, kernel_initializer=kernel_initializer, kernel_regularizer=blocks.penalty(l1, l2)
+    )
     x = (layers.Bidirectional(recurrent) if bidirectional else recurrent)(x)
     if dropout:
         x = layers.Dropout(dropout)(x)

@@ -1,9 +1,8 @@
-"""Two groups of columns, each with a branch of its own: Keras's functional API for models that are no single chain."""
+"""Dense network with two branches, one for each group of columns: an example of Keras's functional API."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import layers
@@ -35,46 +34,38 @@ def build_model(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> keras.Model:
-    """A wide and a deep branch, concatenated (after Cheng et al. 2016), of classes or of real targets.
+    """Build a wide and a deep branch and concatenate them (after Cheng et al. 2016); for classes or real targets.
 
-    The branches are a model of two inputs, ``branches``, inside one that takes all columns and hands them out.
+    The branches are a model of two inputs, ``branches``, inside a model that takes all columns and distributes them.
 
     Args:
         data: rows of numbers and categories, see :func:`hpo.models.keras.blocks.table`.
-        first_columns: how many of the leading columns are the first input; None takes half.
-        first_units: of the first input's branch, a single layer.
-        second_units, second_layers: of each layer of the second input's branch, and how many there are.
-        units: of the layer after both.
-        aux_weight: share of a second output, straight from the second branch, in the loss; the first has the rest.
-            0 is without one.
-        l1, l2: penalties of the hidden layers' weights.
+        first_columns: number of leading columns in the first input; None takes half.
+        first_units: units of the first branch, which has one layer.
+        second_units, second_layers: units of every layer of the second branch, and the number of its layers.
+        units: units of the layer after both branches.
+        aux_weight: weight in the loss of a second output directly after the second branch; the first output has the
+            rest. 0 removes the second output.
+        l1, l2: weight penalties of the hidden layers.
         loss: of a regression: ``mse``, ``mae`` or ``huber``, of the standardised target.
-        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`; see there also for what follows it.
+        optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
+        momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
     Raises:
-        ConfigError: for samples that are no rows, and values that cannot be.
+        ConfigError: if the samples are not rows of a table, or a value is out of range.
     """
     blocks.require_rows(data)
     groups = _groups(data, first_columns)
     if not 0 <= aux_weight < 1:
         raise ConfigError("model.aux_weight", aux_weight, "a share of at least 0 and below 1", "model.aux_weight=0.2")
-    how: dict[str, Any] = {
-        "activation": activation,
-        "kernel_initializer": kernel_initializer,
-        "l1": l1,
-        "l2": l2,
-        "batch_norm": batch_norm,
-        "dropout": dropout,
-    }
+    hidden = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)
     inputs = keras.Input(data.input_shape)
     prepared = [blocks.table(data, inputs, group) for group in groups]
     first, second = (
         keras.Input(part.shape[1:], name=name) for part, name in zip(prepared, ("first", "second"), strict=True)
     )
-    wide, deep = blocks.dense(first, first_units, **how), second
-    for _ in range(second_layers):
-        deep = blocks.dense(deep, second_units, **how)
-    merged = blocks.dense(layers.Concatenate()([wide, deep]), units, **how)
+    wide, deep = hidden(first, [first_units]), hidden(second, [second_units] * second_layers)
+    merged = hidden(layers.Concatenate()([wide, deep]), [units])
     branches = keras.Model([first, second], [merged, deep], name="branches")
     merged, deep = branches(prepared)
     outputs = [blocks.output(merged, data, "main")]

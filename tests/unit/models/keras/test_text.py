@@ -11,7 +11,7 @@ from hpo.core.states import Decision
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
 from hpo.models.base import Fit, FitLog, FitPlan, FoldData
-from hpo.models.keras import blocks, text
+from hpo.models.keras import blocks, text, vocabulary
 from hpo.models.keras.model import KerasModel
 
 # Whatever is watched, the last epoch's weights are kept.
@@ -47,24 +47,24 @@ def fit(build: Any, fold: FoldData, **params: Any) -> Any:
 def test_the_bag_of_words_is_a_dense_layer_over_zeros_and_ones(max_words: int) -> None:
     x = texts(50, 0)
     inputs = keras.Input((LENGTH,), dtype="int32")
-    kernel = layers.Embedding(max_words + blocks.N_RESERVED, 4, embeddings_initializer="glorot_uniform")
-    ranks, weights = text.distinct(blocks.words(SPEC, inputs, max_words))
+    kernel = layers.Embedding(max_words + vocabulary.N_RESERVED, 4, embeddings_initializer="glorot_uniform")
+    ranks, weights = text.distinct(vocabulary.words(SPEC, inputs, max_words))
     model = keras.Model(inputs, text.bag_of_words(ranks, weights, kernel))
     model.get_layer("vocabulary").adapt(x)
     bias = np.array([[0.5, -1.0, 2.0, 0.0]])
     model.get_layer("bias").set_weights([bias])
 
-    of_word = blocks.ranks(x, N_WORDS, max_words).astype(int)
+    of_word = vocabulary.ranks(x, N_WORDS, max_words).astype(int)
     multi_hot = np.zeros((len(x), max_words), "float32")
     for row, words in enumerate(x):
         for word in words:
-            if of_word[word] >= blocks.N_RESERVED:
-                multi_hot[row, of_word[word] - blocks.N_RESERVED] = 1
+            if of_word[word] >= vocabulary.N_RESERVED:
+                multi_hot[row, of_word[word] - vocabulary.N_RESERVED] = 1
     assert multi_hot.any(axis=1).sum() < len(x)  # a text without a known word is among them
     assert (multi_hot.sum(axis=1) < (x > 0).sum(axis=1)).any()
     dense = layers.Dense(4)
     dense.build((None, max_words))
-    dense.set_weights([kernel.get_weights()[0][blocks.N_RESERVED :], bias[0]])
+    dense.set_weights([kernel.get_weights()[0][vocabulary.N_RESERVED :], bias[0]])
     expected = ops.convert_to_numpy(dense(multi_hot))
     assert np.allclose(model.predict(x, verbose=0), expected, atol=1e-5)
 
@@ -93,7 +93,7 @@ def test_order_and_repetition_do_not_matter_to_a_bag() -> None:
     assert one == pytest.approx(two, abs=1e-6)
 
 
-@pytest.mark.parametrize("cell", list(text.CELLS))
+@pytest.mark.parametrize("cell", list(blocks.RECURRENT_LAYERS))
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_masked_padding_changes_nothing(cell: str, bidirectional: bool) -> None:
     keras.utils.set_random_seed(0)

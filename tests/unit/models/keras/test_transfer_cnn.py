@@ -1,8 +1,6 @@
-import os
+import functools
 import pickle
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,57 +11,39 @@ import pytest
 from keras import layers
 
 from hpo.core.early_stopping import EarlyStopping
-from hpo.core.params import Params
 from hpo.core.states import Decision
 from hpo.datasets import digits
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
-from hpo.models.base import Fetch, Fit, FitLog, FitPlan, FoldData, SavedNetwork
+from hpo.models.base import Fit, FitLog, FitPlan, FoldData
+from hpo.models.keras import transfer_cnn
 from hpo.models.keras.fitted import FittedKerasModel, layers_of
-from hpo.models.keras.transfer_cnn import TransferModel, set_depth
+from hpo.models.keras.pretrained import PretrainedBase, features_of
+from hpo.models.keras.transfer_cnn import TransferModel, build_model
+
+from .networks import cnn, fetching, nested
 
 SPEC = DataSpec((8, 8, 1), 10)
-# Whatever is watched, the last epoch's weights are kept.
+# Keeps the weights of the last epoch.
 KEEPS_LAST = EarlyStopping(patience=None, restore_best_weights=False)
-
-
-def network(channels: int = 1, penalty: float = 0.0, side: int = 12, seed: int = 0) -> keras.Model:
-    """A small trained CNN, as far as one can tell from its weights."""
-    keras.utils.set_random_seed(seed)
-    penalised = keras.regularizers.L2(penalty) if penalty else None
-    model = keras.Sequential(
-        [
-            keras.Input((side, side, channels), dtype="uint8"),
-            layers.Rescaling(1 / 255),
-            layers.RandomTranslation(0.3, 0.3),
-            layers.Conv2D(4, 3, name="first", kernel_regularizer=penalised),
-            layers.BatchNormalization(name="norm"),
-            layers.Activation("relu"),
-            layers.Conv2D(6, 3, activation="relu", name="second", kernel_regularizer=penalised),
-            layers.Flatten(name="flat"),
-            layers.Dropout(0.5),
-            layers.Dense(5, activation="softmax", name="answers"),
-        ]
-    )
-    norm = model.get_layer("norm")
-    norm.set_weights([weights + 0.1 * (place + 1) for place, weights in enumerate(norm.get_weights())])
-    model.compile("adam", "sparse_categorical_crossentropy")
-    return model
-
-
-def fetching(model: keras.Model) -> Fetch:
-    def fetch(wanted: str, folder: Path) -> SavedNetwork:
-        path = folder / "model.keras"
-        model.save(path)
-        return SavedNetwork(f"models:/{wanted}", path)
-
-    return fetch
 
 
 def resolved(model: keras.Model | None = None, base: str = "earlier", **options: Any) -> TransferModel:
     made = TransferModel(base, **{"batch_size": 64, "dense_units": 16, **options})
-    made.resolve(fetching(model or network()))
+    made.resolve(fetching(model or cnn()))
     return made
+
+
+def built(base: keras.Model, spec: DataSpec = SPEC, **params: Any) -> keras.Model:
+    """The model that transfers the features of ``base``."""
+    return build_model(spec, PretrainedBase.of(features_of(base)).network(), **params)
+
+
+def around_base(model: keras.Model) -> tuple[Any, Any]:
+    """The tensors that the base of ``model`` takes and returns."""
+    operations = list(model.operations)
+    place = operations.index(model.get_layer("base"))
+    return operations[place - 1].output, operations[place + 1].input
 
 
 def fold() -> FoldData:
@@ -72,22 +52,23 @@ def fold() -> FoldData:
 
 
 class Spy:
-    """The driver's side, which notes the base's weights and the learning rate after every epoch."""
+    """A control that records the base's weights and the learning rate after every epoch."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.weights: list[dict[str, np.ndarray]] = []
         self.rates: list[float] = []
-        self._models: list[keras.Model] = []
-        real = TransferModel._compiled
+        self.models: list[keras.Model] = []
+        real = transfer_cnn.build_model
 
-        def compiled(model: TransferModel, params: Params, spec: DataSpec) -> keras.Model:
-            self._models.append(real(model, params, spec))
-            return self._models[-1]
+        @functools.wraps(real)
+        def build(*args: Any, **params: Any) -> keras.Model:
+            self.models.append(real(*args, **params))
+            return self.models[-1]
 
-        monkeypatch.setattr(TransferModel, "_compiled", compiled)
+        monkeypatch.setattr(transfer_cnn, "build_model", build)
 
     def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        model = self._models[-1]
+        model = self.models[-1]
         base = model.get_layer("base")
         self.weights.append(
             {f"{layer.name}/{v.name}": np.array(v.numpy()) for layer in layers_of(base) for v in layer.weights}
@@ -99,7 +80,7 @@ class Spy:
         return Decision.CONTINUE
 
     def changed(self, epoch: int) -> set[str]:
-        """Layers of the base whose weights an epoch has changed; the first epoch is not known."""
+        """Layers of the base with weights that changed in ``epoch``, which is at least 1."""
         before, after = self.weights[epoch - 1], self.weights[epoch]
         return {name.split("/")[0] for name in after if not np.array_equal(before[name], after[name])}
 
@@ -113,11 +94,11 @@ def fit(model: TransferModel, spy: Spy, plan: FitPlan, **params: Any) -> tuple[F
 
 
 @pytest.mark.parametrize(("unfreeze", "trained"), [(1, {"second"}), (2, {"first", "second"}), (9, {"first", "second"})])
-def test_upper_layers_are_trained_once_the_head_was_and_no_others_ever(
+def test_only_upper_layers_are_trained_after_the_head(
     unfreeze: int, trained: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spy = Spy(monkeypatch)
-    base = network()
+    base = cnn()
     _, fitted = fit(resolved(base), spy, FitPlan(4, 0, KEEPS_LAST), unfreeze=unfreeze, head_epochs=2)
     assert len(spy.weights) == 4
     untouched = base.get_layer("first").get_weights()[0]
@@ -129,7 +110,7 @@ def test_upper_layers_are_trained_once_the_head_was_and_no_others_ever(
         assert np.array_equal(one, other)
 
 
-def test_without_layers_to_unfreeze_the_head_alone_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfreeze_0_trains_the_head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
     log, _ = fit(resolved(), spy, FitPlan(3, 0, KEEPS_LAST), unfreeze=0)
     assert [spy.changed(epoch) for epoch in (1, 2)] == [set(), set()]
@@ -137,20 +118,20 @@ def test_without_layers_to_unfreeze_the_head_alone_is_trained(monkeypatch: pytes
     assert log.history["loss"][2] < log.history["loss"][0]
 
 
-def test_a_cosine_falls_from_the_rate_of_each_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cosine_schedule_starts_from_the_learning_rate_of_each_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
     fit(resolved(schedule="cosine"), spy, FitPlan(4, 0, KEEPS_LAST), head_epochs=2, fine_tune_factor=0.5)
     assert spy.rates == pytest.approx([1e-3, 0.8536e-3, 0.25e-3, 0.0732e-3], rel=1e-3)
 
 
-def test_a_smaller_budget_is_the_beginning_of_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_smaller_budget_repeats_the_first_epochs_of_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
     spy, model = Spy(monkeypatch), resolved()
     short, _ = fit(model, spy, FitPlan(2, 3, KEEPS_LAST, share=0.5), head_epochs=1)
     whole, _ = fit(model, spy, FitPlan(4, 3, KEEPS_LAST), head_epochs=1)
     assert whole.history["loss"][:2] == short.history["loss"]
 
 
-def test_early_stopping_goes_on_over_the_phases_and_brings_back_the_best_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_stopping_spans_both_phases_and_restores_the_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
     # Fine-tuning that ruins the network: the best epoch is the last one of the head.
     params = {"head_epochs": 2, "unfreeze": 2, "fine_tune_factor": 1000.0}
@@ -167,7 +148,7 @@ def test_early_stopping_goes_on_over_the_phases_and_brings_back_the_best_one(mon
     )
 
 
-def test_weights_bring_a_fine_tuned_model_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_saved_weights_restore_a_fine_tuned_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model, data = resolved(), fold()
     _, fitted = fit(model, Spy(monkeypatch), FitPlan(3, 0, KEEPS_LAST), unfreeze=2)
     fitted.save_weights(tmp_path / "best.npz")
@@ -175,32 +156,20 @@ def test_weights_bring_a_fine_tuned_model_back(monkeypatch: pytest.MonkeyPatch, 
     assert np.array_equal(restored.predict(data.x_train), fitted.predict(data.x_train))
 
 
-def nested() -> keras.Model:
-    """A network with another one inside, which drops out."""
-    inner = keras.Sequential([keras.Input((10, 10, 4)), layers.SpatialDropout2D(0.5), layers.GaussianNoise(0.9)])
-    inputs = keras.Input((12, 12, 1))
-    flat = layers.Flatten(name="flat")(inner(layers.Conv2D(4, 3, kernel_initializer="random_normal")(inputs)))
-    return keras.Model(inputs, layers.Dense(2)(flat))
-
-
-@pytest.mark.parametrize("make", [network, nested])
-def test_the_base_computes_what_it_did_also_while_it_is_trained_on(make: Callable[[], keras.Model]) -> None:
+@pytest.mark.parametrize("make", [cnn, nested])
+def test_base_computes_the_same_features_while_the_model_is_trained(make: Any) -> None:
     base = make()
-    known = resolved(base)._known.network()
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1)).astype("uint8")
-    features = keras.Model(base.inputs[0], base.get_layer("flat").output)
-    found = known.predict(images.astype("float32"), verbose=0)
-    assert found == pytest.approx(features.predict(images, verbose=0), rel=1e-5, abs=1e-6)
-    # What it drops out, moves and counts in training was for its own.
-    model = resolved(base)._compiled({}, DataSpec((12, 12, 1), 10))
-    seen = keras.Model(model.inputs[0], model.get_layer("base")._inbound_nodes[-1].output_tensors[0])
-    assert seen(images, training=True).numpy() == pytest.approx(found, rel=1e-5, abs=1e-6)
+    expected = keras.Model(base.inputs[0], base.get_layer("flat").output).predict(images, verbose=0)
+    model = built(base, DataSpec((12, 12, 1), 10))
+    features = keras.Model(model.inputs[0], around_base(model)[1])
+    assert features(images, training=True).numpy() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_the_penalties_of_the_base_are_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_penalties_of_the_base_do_not_change_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     histories = []
     for penalty in (0.0, 1.0):
-        log, _ = fit(resolved(network(penalty=penalty)), Spy(monkeypatch), FitPlan(2, 0, KEEPS_LAST))
+        log, _ = fit(resolved(cnn(penalty=penalty)), Spy(monkeypatch), FitPlan(2, 0, KEEPS_LAST))
         histories.append(log.history)
     assert histories[0] == histories[1]
 
@@ -208,47 +177,34 @@ def test_the_penalties_of_the_base_are_left_behind(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("channels", "shape"), [(1, (12, 12, 1)), (1, (8, 8, 1)), (3, (8, 8, 1)), (1, (20, 16, 3)), (3, (12, 12, 3))]
 )
-def test_images_are_made_what_the_base_takes(channels: int, shape: tuple[int, ...]) -> None:
-    model, spec = resolved(network(channels)), DataSpec(shape, 10)
+def test_images_are_resized_and_converted_for_the_base(channels: int, shape: tuple[int, ...]) -> None:
+    model, spec = resolved(cnn(channels)), DataSpec(shape, 10)
     model.check_fits(spec)
-    answers = model._compiled({"shift": 0.1, "flip": True}, spec).predict(np.full((3, *shape), 200, "uint8"), verbose=0)
+    transferred = built(cnn(channels), spec, shift=0.1, flip=True)
+    answers = transferred.predict(np.full((3, *shape), 200, "uint8"), verbose=0)
     assert answers.shape == (3, 10)
     assert answers.sum(axis=1) == pytest.approx(1.0)
 
 
-def test_an_image_of_the_size_of_the_base_reaches_it_unchanged() -> None:
-    base = network()
-    model = resolved(base)._compiled({}, DataSpec((12, 12, 1), 10))
+def test_image_of_matching_size_reaches_the_base_unchanged() -> None:
+    base = cnn()
+    model = built(base, DataSpec((12, 12, 1), 10))
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1)).astype("uint8")
-    seen = keras.Model(model.inputs[0], model.get_layer("base")._inbound_nodes[-1].input_tensors[0])
+    seen = keras.Model(model.inputs[0], around_base(model)[0])
     assert np.array_equal(seen.predict(images, verbose=0), images)
 
 
-def test_where_the_head_is_put() -> None:
-    def features(**options: Any) -> tuple[int, ...]:
-        shape: tuple[int, ...] = resolved(**options)._known.network().output_shape[1:]
-        return shape
-
-    assert features() == (8 * 8 * 6,)
-    assert features(cut="first") == (10, 10, 4)
-    inputs = keras.Input((12, 12, 1))
-    pooled = layers.Conv2D(7, 3)(inputs)
-    flat = layers.Dense(3)(layers.Reshape((7,))(layers.AveragePooling2D(10)(pooled)))
-    assert features(model=keras.Model(inputs, flat)) == (7,)
-    assert features(model=keras.Model(inputs, layers.GlobalMaxPooling2D()(pooled))) == (7,)
-
-
-def test_a_base_that_was_transferred_itself_is_one_too() -> None:
-    first = resolved(dense_units=9)._compiled({}, SPEC)
-    second = resolved(first)
-    assert second._known.network().output_shape == (None, 9)
-    base = second._compiled({"unfreeze": 2}, SPEC).get_layer("base")
-    set_depth(base, 2)
+def test_transferred_model_can_be_a_base_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = built(cnn(), dense_units=9)
+    spy = Spy(monkeypatch)
+    fit(resolved(first), spy, FitPlan(2, 0, KEEPS_LAST), unfreeze=2, head_epochs=0)
+    base = spy.models[-1].get_layer("base")
+    assert base.output_shape == (None, 9)
     trained = [layer.name for layer in layers_of(base) if layer.trainable_weights]
     assert trained == ["second", next(layer.name for layer in first.layers if isinstance(layer, layers.Dense))]
 
 
-def test_statistics_of_the_base_are_not_adapted_to_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_normalisation_of_the_base_is_not_adapted_to_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     keras.utils.set_random_seed(0)
     scale = layers.Normalization(axis=-1)
     scale.adapt(np.array([[[[10.0]]], [[[50.0]]]]))
@@ -258,28 +214,14 @@ def test_statistics_of_the_base_are_not_adapted_to_other_rows(monkeypatch: pytes
     assert np.ravel(found.get_weights()[:2]) == pytest.approx([30.0, 400.0])
 
 
-def test_the_digest_is_that_of_layers_and_weights() -> None:
-    digests = [resolved(network(seed=seed)).origin.digest for seed in (0, 0, 1)]
-    assert digests[0] == digests[1] != digests[2]
-    renamed = [keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3), layers.Flatten()]) for _ in range(2)]
-    renamed[1].set_weights(renamed[0].get_weights())
-    assert renamed[0].layers[0].name != renamed[1].layers[0].name
-    assert len({resolved(each).origin.digest for each in renamed}) == 1
-    other = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, activation="relu"), layers.Flatten()])
-    other.set_weights(renamed[0].get_weights())
-    assert resolved(other).origin.digest != resolved(renamed[0]).origin.digest
-
-
-def test_a_resolved_model_can_be_sent_to_a_worker_and_has_no_file_left() -> None:
+def test_resolved_model_can_be_pickled_and_needs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     model = resolved()
     sent = pickle.loads(pickle.dumps(model))  # noqa: S301 our own
     assert sent.origin == model.origin
     assert sent.origin.uri == "models:/earlier"
+    one, other = (fit(each, Spy(monkeypatch), FitPlan(1, 1, KEEPS_LAST))[1] for each in (model, sent))
     images = fold().x_train
-    keras.utils.set_random_seed(1)
-    one = model._compiled({}, SPEC).predict(images, verbose=0)
-    keras.utils.set_random_seed(1)
-    assert np.array_equal(sent._compiled({}, SPEC).predict(images, verbose=0), one)
+    assert np.array_equal(other.predict(images), one.predict(images))
 
 
 def lambdas() -> keras.Model:
@@ -297,100 +239,43 @@ def lambdas() -> keras.Model:
         ({"cut": "nowhere"}, "a layer of the base: "),
         ({"model": lambdas}, "Keras's own layers"),
         ({"model": lambda: keras.Sequential([keras.Input((4,)), layers.Dense(2)])}, "one image"),
-        ({"model": lambda: keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3)])}, "none that flattens"),
+        (
+            {"model": lambda: keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3)])},
+            "no layer of the base flattens",
+        ),
     ],
 )
-def test_what_is_no_base_is_refused(options: dict[str, Any], said: str) -> None:
+def test_unusable_base_or_option_is_refused(options: dict[str, Any], said: str) -> None:
     options = {name: value() if name == "model" else value for name, value in options.items()}
     with pytest.raises(ConfigError) as caught:
         resolved(**options)
     assert said in str(caught.value)
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    def fetch(wanted: str, folder: Path) -> SavedNetwork:
-        (folder / "model.keras").write_bytes(b"nothing")
-        return SavedNetwork(wanted, folder / "model.keras")
-
-    with pytest.raises(ConfigError, match="a network of Keras's own layers"):
-        TransferModel("earlier").resolve(fetch)
-
-
 @pytest.mark.parametrize("spec", [DataSpec((8,), 10), DataSpec((8, 8, 1), 0), DataSpec((8, 8, 4), 10)])
-def test_data_that_do_not_fit_are_refused(spec: DataSpec) -> None:
+def test_data_that_do_not_fit_the_base_are_refused(spec: DataSpec) -> None:
     with pytest.raises(ConfigError, match="images"):
         resolved().check_fits(spec)
 
 
 @pytest.mark.parametrize("name", ["head_epochs", "unfreeze", "fine_tune_factor"])
-def test_numbers_below_zero_are_refused(name: str) -> None:
+def test_negative_numbers_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"model.{name} = -1"):
-        resolved()._compiled({name: -1}, SPEC)
+        built(cnn(), **{name: -1})
 
 
-def test_before_it_is_resolved_nothing_can_be_built() -> None:
+def test_building_before_resolving_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="resolve_model"):
         TransferModel("earlier").metrics(SPEC)
 
 
-def test_two_classes_get_a_sigmoid() -> None:
-    model = resolved()._compiled({}, replace(SPEC, n_classes=2))
+def test_two_classes_use_a_sigmoid() -> None:
+    model = built(cnn(), replace(SPEC, n_classes=2))
     assert model.output_shape == (None, 1)
 
 
-# In another process, since Keras settles where its cache lies when it is imported.
-APPLICATION = """
-import keras, numpy as np
-from pathlib import Path
-from hpo.datasets.base import DataSpec
-from hpo.errors import ConfigError
-from hpo.models.keras.transfer_cnn import TransferModel
-
-def no_fetch(wanted, folder):
-    raise AssertionError(wanted)
-
-def made():
-    model = TransferModel("applications:mobilenet_v2")
-    model.resolve(no_fetch)
-    return model
-
-try:
-    made()
-except ConfigError as error:
-    print(error)
-keras.utils.set_random_seed(0)
-folder = Path(keras.utils.get_file.__globals__["config"].keras_home()) / "models"
-folder.mkdir(parents=True, exist_ok=True)
-plain = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(96, 96, 3), pooling="avg")
-from keras.src.legacy.saving import legacy_h5_format
-import h5py
-with h5py.File(folder / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5", "w") as file:
-    legacy_h5_format.save_weights_to_hdf5_group(file, plain)
-model, again = made(), made()
-assert model.origin == again.origin
-built = model._compiled({"unfreeze": 3}, DataSpec((28, 28, 1), 10))
-images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3)).astype("uint8")
-found = built.get_layer("base").predict(images, verbose=0)
-wanted = plain.predict(keras.applications.mobilenet_v2.preprocess_input(images.astype("float32")), verbose=0)
-assert np.allclose(found, wanted, rtol=1e-4, atol=1e-5), np.abs(found - wanted).max()
-assert built.predict(np.zeros((2, 28, 28, 1), "uint8"), verbose=0).shape == (2, 10)
-print("as Keras has it")
-"""
-
-
-def test_an_application_has_the_weights_of_the_cache_or_says_where_to_put_them(tmp_path: Path) -> None:
-    environment = {**os.environ, "KERAS_HOME": str(tmp_path / "keras")}
-    command = [sys.executable, "-c", APPLICATION]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "model.base = applications:mobilenet_v2" in done.stdout
-    assert "_1.0_96_no_top.h5" in done.stdout
-    assert "models (KERAS_HOME" in done.stdout
-    assert "as Keras has it" in done.stdout
-
-
-def test_the_first_convolution_is_shown_with_what_it_makes_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = network()
+def test_feature_maps_are_those_of_the_first_convolution_of_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = cnn()
     _, fitted = fit(resolved(base), Spy(monkeypatch), FitPlan(1, 0, KEEPS_LAST), unfreeze=0)
     images = fold().x_watch[:3]
     shown = fitted.feature_maps(images)
