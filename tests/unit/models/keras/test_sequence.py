@@ -1,30 +1,20 @@
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hpo.core.early_stopping import EarlyStopping
-from hpo.core.states import Decision
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
-from hpo.models.base import Fit, FitLog, FitPlan, FoldData
+from hpo.models.base import Fit, FitLog, FitPlan, FoldData, Undisturbed
 from hpo.models.keras import sequence
 from hpo.models.keras.model import KerasModel
 
-# Whatever is watched, the last epoch's weights are kept.
+# Keeps the weights of the last epoch.
 KEEPS_LAST = EarlyStopping(patience=None, restore_best_weights=False)
 
 WINDOW = 6
 SPEC = DataSpec((WINDOW, 1), 0)
-
-
-class Control:
-    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        return Decision.CONTINUE
-
-    def poll(self) -> Decision:
-        return Decision.CONTINUE
 
 
 def windows(n: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +26,7 @@ def windows(n: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
 
 def fit(fold: FoldData, epochs: int = 3, spec: DataSpec = SPEC, **params: Any) -> Any:
     model = KerasModel(sequence.sequence_regressor, batch_size=16, **{"units": 8, **params})
-    return model.fit(Fit({}, spec, fold, FitPlan(epochs, 5, KEEPS_LAST), FitLog(epochs), Control()))
+    return model.fit(Fit({}, spec, fold, FitPlan(epochs, 5, KEEPS_LAST), FitLog(epochs), Undisturbed()))
 
 
 @pytest.mark.parametrize("kind", sequence.KINDS)

@@ -1,4 +1,3 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -7,26 +6,17 @@ import pytest
 from keras import layers, ops
 
 from hpo.core.early_stopping import EarlyStopping
-from hpo.core.states import Decision
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
-from hpo.models.base import Fit, FitLog, FitPlan, FoldData
+from hpo.models.base import Fit, FitLog, FitPlan, FoldData, Undisturbed
 from hpo.models.keras import blocks, text, vocabulary
 from hpo.models.keras.model import KerasModel
 
-# Whatever is watched, the last epoch's weights are kept.
+# Keeps the weights of the last epoch.
 KEEPS_LAST = EarlyStopping(patience=None, restore_best_weights=False)
 
 N_WORDS, LENGTH = 30, 8
 SPEC = DataSpec((LENGTH,), 2, n_words=N_WORDS)
-
-
-class Control:
-    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        return Decision.CONTINUE
-
-    def poll(self) -> Decision:
-        return Decision.CONTINUE
 
 
 def texts(n: int, seed: int) -> np.ndarray:
@@ -39,7 +29,7 @@ def texts(n: int, seed: int) -> np.ndarray:
 
 def fit(build: Any, fold: FoldData, **params: Any) -> Any:
     return KerasModel(build, batch_size=16, **params).fit(
-        Fit({}, SPEC, fold, FitPlan(2, 3, KEEPS_LAST), FitLog(2), Control())
+        Fit({}, SPEC, fold, FitPlan(2, 3, KEEPS_LAST), FitLog(2), Undisturbed())
     )
 
 

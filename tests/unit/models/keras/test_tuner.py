@@ -1,7 +1,6 @@
-"""What a hypermodel declares, as a search space of ours, and back."""
+"""Keras Tuner's hypermodels as models."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import hypermodels
@@ -10,22 +9,23 @@ import keras_tuner as kt
 import numpy as np
 import pytest
 
-from hpo.core.states import Decision
+from hpo.core.early_stopping import EarlyStopping
+from hpo.core.params import Params
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
-from hpo.models.base import Fit, FitLog, FitPlan, FoldData
+from hpo.models.base import Fit, FitLog, FitPlan, FittedModel, FoldData, Undisturbed
 from hpo.models.keras.tuner import KerasTunerModel
 from hpo.testing import check_model
 
 SPEC = DataSpec((10,), 0)
+X, Y = np.zeros((20, 10)), np.arange(20.0)
+ROWS = FoldData(X[:16], Y[:16], X[16:], Y[16:])
+KEEPS_LAST = EarlyStopping(patience=None, restore_best_weights=False)
 
 
-class GoOn:
-    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        return Decision.CONTINUE
-
-    def poll(self) -> Decision:
-        return Decision.CONTINUE
+def train(model: KerasTunerModel, params: Params, spec: DataSpec = SPEC, data: FoldData = ROWS) -> FittedModel:
+    """Train for an epoch."""
+    return model.fit(Fit(params, spec, data, FitPlan(1, 0, KEEPS_LAST), FitLog(), Undisturbed()))
 
 
 def declares(declare: Any) -> Any:
@@ -40,36 +40,7 @@ def declares(declare: Any) -> Any:
     return build
 
 
-def space_of(declare: Any) -> dict[str, dict[str, Any]]:
-    return KerasTunerModel(declares(declare)).own_space.to_config()
-
-
-@pytest.mark.parametrize(
-    ("declare", "expected"),
-    [
-        (lambda hp: hp.Int("a", 6, 13, step=3), {"type": "int", "low": 6, "high": 12, "step": 3}),
-        (lambda hp: hp.Int("a", 1, 9), {"type": "int", "low": 1, "high": 9}),
-        (lambda hp: hp.Int("a", 1, 64, sampling="log"), {"type": "int", "low": 1, "high": 64, "log": True}),
-        (lambda hp: hp.Int("a", 2, 32, step=2, sampling="log"), {"type": "categorical", "choices": [2, 4, 8, 16, 32]}),
-        (lambda hp: hp.Float("a", 0, 1), {"type": "float", "low": 0.0, "high": 1.0}),
-        (lambda hp: hp.Float("a", 0, 0.65, step=0.1), {"type": "float", "low": 0.0, "high": 0.6, "step": 0.1}),
-        (
-            lambda hp: hp.Float("a", 1e-4, 1e-2, sampling="log"),
-            {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
-        ),
-        (
-            lambda hp: hp.Float("a", 0.001, 10, step=10, sampling="log"),
-            {"type": "categorical", "choices": [0.001, 0.01, 0.1, 1.0, 10.0]},
-        ),
-        (lambda hp: hp.Choice("a", ["x", "y", "x"]), {"type": "categorical", "choices": ["x", "y"]}),
-        (lambda hp: hp.Boolean("a"), {"type": "categorical", "choices": [True, False]}),
-    ],
-)
-def test_a_parameter_means_the_same(declare: Any, expected: dict[str, Any]) -> None:
-    assert space_of(declare) == {"a": expected}
-
-
-def test_defaults_are_the_hypermodel_s_or_those_that_are_given() -> None:
+def test_config_overrides_the_defaults_of_the_hypermodel() -> None:
     build = declares(lambda hp: (hp.Int("a", 1, 9, default=4), hp.Boolean("b", default=True), hp.Fixed("c", 3)))
     assert KerasTunerModel(build).tunables == {"batch_size": 32, "schedule": "constant", "a": 4, "b": True}
     assert KerasTunerModel(build, a=5, batch_size=8).tunables["a"] == 5
@@ -77,7 +48,7 @@ def test_defaults_are_the_hypermodel_s_or_those_that_are_given() -> None:
         KerasTunerModel(build, c=4)
 
 
-def test_scopes_of_names_and_of_conditions() -> None:
+def test_name_scopes_and_conditional_scopes_are_translated() -> None:
     space = KerasTunerModel(hypermodels.build_conditional).own_space.to_config()
     whens = {name: parameter.get("when") for name, parameter in space.items()}
     assert whens == {
@@ -89,7 +60,7 @@ def test_scopes_of_names_and_of_conditions() -> None:
     }
 
 
-def test_one_name_under_two_conditions_is_two_parameters_and_each_reaches_the_hypermodel() -> None:
+def test_name_declared_twice_is_two_parameters_that_reach_the_hypermodel() -> None:
     told = []
 
     def declare(hp: kt.HyperParameters) -> None:
@@ -104,20 +75,22 @@ def test_one_name_under_two_conditions_is_two_parameters_and_each_reaches_the_hy
         "units": {"kind": ("small",)},
         "units_2": {"kind": ("large",)},
     }
-    model._compiled({"kind": "small", "units": 2}, SPEC)
+    train(model, {"kind": "small", "units": 2})
     assert told[-1] == (2, None)
-    model._compiled({"kind": "large", "units_2": 22}, SPEC)
+    train(model, {"kind": "large", "units_2": 22})
     assert told[-1] == (None, 22)
 
 
-def test_parameters_that_only_some_values_bring_about_are_found_and_used() -> None:
+def test_parameters_of_a_loop_are_found_and_used() -> None:
     model = KerasTunerModel(hypermodels.build_classifier)
     assert {"units_0", "units_1", "units_2"} < set(model.own_space)
-    built = model._compiled({"num_layers": 3, "units_0": 16, "units_1": 32, "units_2": 48}, DataSpec((8, 8, 1), 10))
+    params = {"num_layers": 3, "units_0": 16, "units_1": 32, "units_2": 48}
+    images = FoldData(np.zeros((20, 8, 8, 1), "uint8"), np.arange(20) % 10, None, None)
+    built = train(model, params, DataSpec((8, 8, 1), 10), images).native
     assert [layer.units for layer in built.layers if isinstance(layer, keras.layers.Dense)] == [16, 32, 48, 10]
 
 
-def test_a_parameter_that_was_not_found_fails_the_trial_rather_than_staying_at_its_default() -> None:
+def test_parameter_that_was_not_found_fails_the_trial() -> None:
     def declare(hp: kt.HyperParameters) -> None:
         if hp.Float("a", 0.0, 1.0) > 0.77:
             hp.Int("hidden", 1, 3)
@@ -125,10 +98,10 @@ def test_a_parameter_that_was_not_found_fails_the_trial_rather_than_staying_at_i
     model = KerasTunerModel(declares(declare))
     assert set(model.own_space) == {"a"}
     with pytest.raises(ValueError, match="asks for 'hidden', which was not found"):
-        model._compiled({"a": 0.9}, SPEC)
+        train(model, {"a": 0.9})
 
 
-def test_a_fit_of_its_own_is_kept() -> None:
+def test_own_fit_of_a_hypermodel_is_used() -> None:
     model = KerasTunerModel("hypermodels.TunedFit")
     assert "batch" in model.own_space
     check_model(model, hypermodels.diabetes(), model.own_space, n_rows=60)
@@ -139,10 +112,7 @@ def test_a_fit_of_its_own_is_kept() -> None:
             sizes.append((hp.Choice("batch", [16, 64]), len(args[0])))
             return super().fit(hp, model, *args, **kwargs)
 
-    x, y = np.zeros((20, 10)), np.arange(20.0)
-    data = FoldData(x[:16], y[:16], x[16:], y[16:])
-    watched = KerasTunerModel(Watched)
-    watched.fit(Fit({"batch": 64}, SPEC, data, FitPlan(1, 0), FitLog(), GoOn()))
+    train(KerasTunerModel(Watched), {"batch": 64})
     assert sizes[-1] == (64, 16)
 
 
@@ -158,7 +128,7 @@ def test_a_fit_of_its_own_is_kept() -> None:
         (declares(lambda hp: hp.Float("a", 1, 9, sampling="reverse_log")), "the sampling linear or log"),
     ],
 )
-def test_what_cannot_be_used_is_refused(hypermodel: Any, said: str) -> None:
+def test_unusable_hypermodel_is_refused(hypermodel: Any, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         KerasTunerModel(hypermodel)
     assert re.search(said, str(caught.value))
