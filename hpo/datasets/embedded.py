@@ -1,6 +1,6 @@
-"""Tables that are embedded in scikit-learn: https://scikit-learn.org/stable/datasets/toy_dataset.html
+"""Tables included in scikit-learn: https://scikit-learn.org/stable/datasets/toy_dataset.html
 
-None has a test split of its own, so a fifth is set apart, always the same one: stratified where there are classes.
+The test split is a fifth, stratified by class, the same rows every time, since none of them has one of its own.
 """
 
 from __future__ import annotations
@@ -8,30 +8,28 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn import datasets
-from sklearn.model_selection import train_test_split
 
 from hpo.datasets.base import Array, Column, Dataset
-
-TEST_FRACTION = 0.2
+from hpo.datasets.splits import split_off_test
 
 
 def breast_cancer() -> Dataset:
-    """455 training and 114 test rows of 30 measurements, labels 0 (malignant) and 1 (benign)."""
+    """Load 455 training and 114 test rows of 30 measurements, labels 0 (malignant) and 1 (benign)."""
     return _classes("breast_cancer", datasets.load_breast_cancer())
 
 
 def wine() -> Dataset:
-    """142 training and 36 test rows of 13 measurements, labels 0 to 2."""
+    """Load 142 training and 36 test rows of 13 measurements, labels 0 to 2."""
     return _classes("wine", datasets.load_wine())
 
 
 def iris() -> Dataset:
-    """120 training and 30 test rows of 4 measurements in centimetres, labels 0 to 2."""
+    """Load 120 training and 30 test rows of 4 measurements in centimetres, labels 0 to 2."""
     return _classes("iris", datasets.load_iris())
 
 
 def diabetes() -> Dataset:
-    """353 training and 89 test rows of 10 measurements; target: progression of the disease in a year, 25 to 346."""
+    """Load 353 training and 89 test rows of 10 measurements; target: disease progression in a year, 25 to 346."""
     return _split("diabetes", datasets.load_diabetes(), "float64")
 
 
@@ -41,9 +39,7 @@ def _classes(name: str, bunch: Any) -> Dataset:
 
 def _split(name: str, bunch: Any, kind: str, class_names: tuple[str, ...] = ()) -> Dataset:
     target: Array = bunch.target.astype(kind)
-    x, x_test, y, y_test = train_test_split(
-        bunch.data, target, test_size=TEST_FRACTION, stratify=target if class_names else None, random_state=0
-    )
+    x, y, x_test, y_test = split_off_test(bunch.data, target, is_stratified=bool(class_names))
     columns = tuple(Column(str(column)) for column in bunch.feature_names)
     source = f"sklearn.datasets.load_{name}"
     return Dataset(name, x, y, x_test, y_test, source, columns=columns, class_names=class_names)

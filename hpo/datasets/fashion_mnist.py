@@ -1,4 +1,4 @@
-"""Fashion-MNIST as ``keras.datasets`` has it (Xiao, Rasul and Vollgraf 2017): pieces of clothing of ten kinds."""
+"""Fashion-MNIST as in ``keras.datasets`` (Xiao, Rasul and Vollgraf 2017): images of clothes in ten classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hpo.datasets.base import Array, Dataset
 from hpo.datasets.readers.keras_cache import CachedFile, fetched
 
 _FOLDER = "fashion-mnist"
-# Keras checks no hashes of these; they are those of the files that the authors publish.
+# Hashes of the files that the authors publish; Keras does not check any.
 FILES = (
     CachedFile(
         "train-images-idx3-ubyte.gz", "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", _FOLDER
@@ -38,16 +38,16 @@ CLASSES = (
     "Bag",
     "Ankle boot",
 )
-# Bytes before the pixels or labels of an idx file: a magic number and the sizes, four bytes each.
+# Size in bytes of the header of an idx file: a magic number and the sizes, four bytes each.
 _IMAGES_OFFSET, _LABELS_OFFSET = 16, 8
 
 
 def load() -> Dataset:
-    """60,000 training and 10,000 test images of shape (28, 28, 1), pixels 0 to 255, labels 0 to 9.
+    """Load 60,000 training and 10,000 test images of shape (28, 28, 1), pixels 0 to 255, labels 0 to 9.
 
     Raises:
-        DatasetError: for a file in the cache that is not of Fashion-MNIST.
-        DatasetUnavailable: without cached files, when the network does not answer within 20 s.
+        DatasetError: if a file in the cache is not the published one.
+        DatasetUnavailable: if a file is not cached and the network does not answer within 20 s.
     """
     paths = fetched("fashion_mnist", FILES, "dataset=digits, which ships with scikit-learn")
     x, x_test = (_bytes(path, _IMAGES_OFFSET).reshape(-1, 28, 28, 1) for path in paths[::2])

@@ -1,4 +1,4 @@
-"""IMDB's film reviews as ``keras.datasets.imdb`` has them: from Keras's own cache, or by one checked download.
+"""IMDB's film reviews as in ``keras.datasets.imdb``: from Keras's own cache, or by one checked download.
 
 Maas et al. 2011, *Learning Word Vectors for Sentiment Analysis*.
 """
@@ -12,35 +12,35 @@ from hpo.datasets.readers.keras_cache import CachedFile, fetched
 from hpo.datasets.readers.texts import padded
 from hpo.errors import DatasetError
 
-# With the hash that keras.datasets.imdb checks a download against.
+# The hash is that of keras.datasets.imdb.
 FILE = CachedFile("imdb.npz", "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f")
-# Keras's word numbers: 0 is padding, 1 the start of a text, 2 a word that is too rare, 4 the most frequent word.
+# Keras's word numbers: 0 is padding, 1 the start of a text, 2 a rare word, 4 the most frequent word.
 START, UNKNOWN, INDEX_FROM = 1, 2, 3
-# Of the order of the rows, as in Keras; the file has one class after the other.
+# Seed of the row order, as in Keras; the file has one class after the other.
 ORDER_SEED = 113
 
 
 def load(n_words: int | None = 10_000, length: int = 256, keep: str = "last") -> Dataset:
-    """25,000 training and 25,000 test reviews of shape (length,), labels 0 (negative) and 1 (positive).
+    """Load 25,000 training and 25,000 test reviews of shape (length,), labels 0 (negative) and 1 (positive).
 
-    Words are numbered as in Keras, by how frequent they are: 0 padding (in front), 1 start, 2 a rarer word, 4 to
-    ``n_words - 1`` the others.
+    Words are numbered by frequency, as in Keras: 0 is padding (leading), 1 the start, 2 a rare word, and 4 to
+    ``n_words - 1`` are the other words.
 
     Args:
-        n_words: all numbers lie below it, rarer words becoming 2, as with Keras's ``num_words``; None keeps all words.
-        length: words of a review that are kept.
-        keep: of a longer review its ``last`` or its ``first`` words.
+        n_words: upper limit of the word numbers; rarer words become 2, as with Keras's ``num_words``. None keeps all.
+        length: words kept of a review.
+        keep: which words of a longer review are kept, ``last`` or ``first``.
 
     Raises:
-        DatasetError: for a file in the cache that is not Keras's, or an option that cannot be used.
-        DatasetUnavailable: without a cached file, when it cannot be downloaded.
+        DatasetError: if the file in the cache is not Keras's, or an option cannot be used.
+        DatasetUnavailable: if the file is not cached and cannot be downloaded.
     """
     if n_words is not None and (isinstance(n_words, bool) or not isinstance(n_words, int) or n_words <= INDEX_FROM + 1):
         expected = f"a whole number above {INDEX_FROM + 1}, or null for all words"
         raise DatasetError("dataset.n_words", n_words, expected, "dataset.n_words=10000")
-    padded([], length, keep)  # refuses what it cannot use before the file is read
+    padded([], length, keep)  # refuses unusable options before the file is read
     (path,) = fetched("imdb", [FILE], "dataset=text_csv, which reads texts of your own")
-    # Rows of unequal length are pickled, which is safe in this file only because its hash was checked.
+    # Rows of unequal length are pickled; unpickling is safe only because the hash of the file was checked.
     with np.load(path, allow_pickle=True) as file:
         arrays = dict(file)
     order = np.random.RandomState(ORDER_SEED)

@@ -1,4 +1,4 @@
-"""Digits as a CSV file, as Kaggle's ``train.csv`` of the digit recognizer: a label and 784 pixels a row.
+"""Digits in the format of Kaggle's digit recognizer, ``train.csv``: a label and 784 pixels a row.
 
 https://www.kaggle.com/c/digit-recognizer/data
 """
@@ -10,33 +10,32 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from hpo.datasets.base import Dataset
+from hpo.datasets.splits import TEST_FRACTION, split_off_test
 from hpo.errors import DatasetError
 
 SIDE = 28
-TEST_FRACTION = 0.2
 _COLUMNS = SIDE * SIDE + 1
 
 
 def load(path: str) -> Dataset:
-    """Images of shape (28, 28, 1), pixels 0 to 255, labels 0 to 9.
+    """Load images of shape (28, 28, 1), pixels 0 to 255, labels 0 to 9.
 
-    The file has no test split of its own, so a stratified fifth is set apart, always the same rows.
+    The test split is a stratified fifth, the same rows every time, since the file has none of its own.
 
     Args:
-        path: of a file with a header, then rows of a label and the 784 pixels from left to right, top to bottom.
+        path: a CSV file with a header; a row is a label and the 784 pixels from left to right, top to bottom.
 
     Raises:
-        DatasetError: for a file that cannot be read, has another number of columns, no header, fewer than two rows of
-            a label, or numbers that are no labels or pixels.
+        DatasetError: if the file cannot be read, has another number of columns, no header, fewer than two rows of a
+            label, or numbers that are neither labels nor pixels.
     """
     table = _read(path)
     if table.shape[1] != _COLUMNS:
         raise _error(f"{path} with {table.shape[1]} columns", f"{_COLUMNS}: a label, then {SIDE}×{SIDE} pixels")
     if all(str(name).partition(".")[0].isdigit() for name in table.columns):
-        raise _error(f"{path}, whose first line is numbers", "a header: label,pixel0,pixel1,…")
+        raise _error(f"{path}, first line is numbers", "a header: label,pixel0,pixel1,…")
     for place, name in enumerate(table.columns):
         values = pd.to_numeric(table[name], errors="coerce").to_numpy("float64")
         most = 9 if place == 0 else 255
@@ -50,16 +49,16 @@ def load(path: str) -> Dataset:
     classes, counts = np.unique(labels, return_counts=True)
     if not len(classes) or counts.min() < 2 or round(len(labels) * TEST_FRACTION) < len(classes):
         found = f"{path} with {len(labels)} rows of {len(classes)} labels"
-        raise _error(found, "at least two rows of every label, and five rows a label over all")
+        raise _error(found, "at least two rows of every label, and five rows a label on average")
     images = numbers[:, 1:].reshape(-1, SIDE, SIDE, 1)
-    x, x_test, y, y_test = train_test_split(images, labels, test_size=TEST_FRACTION, stratify=labels, random_state=0)
+    x, y, x_test, y_test = split_off_test(images, labels)
     return Dataset("mnist_csv", x, y, x_test, y_test, source=f"the file {Path(path).name}")
 
 
 def _read(path: str) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are longer than the header
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more values than the header
             return pd.read_csv(path, index_col=False, low_memory=False)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
         reason = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
@@ -67,4 +66,4 @@ def _read(path: str) -> pd.DataFrame:
 
 
 def _error(found: str, expected: str) -> DatasetError:
-    return DatasetError("dataset.path", found, expected, "mend the file, or dataset.path=another.csv")
+    return DatasetError("dataset.path", found, expected, "correct the file, or dataset.path=another.csv")

@@ -1,4 +1,4 @@
-"""Hours of study and years of schooling of 48 people, and whether they passed an exam: made up, for a first look."""
+"""A made-up example: hours of study and years of schooling of 48 people, and whether they passed an exam."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ TEST_EVERY = 4
 
 
 def load() -> Dataset:
-    """36 training and 12 test rows of two numbers: hours of study a week, years of schooling; label 1 is a pass.
+    """Load 36 training and 12 test rows: hours of study a week and years of schooling; label 1 is a pass.
 
-    The rows are shipped with hpo. Every fourth row is the test split.
+    The rows are included in hpo. The test split is every fourth row.
     """
     text = files("hpo.datasets").joinpath("study_hours.csv").read_text(encoding="utf-8")
     rows = np.loadtxt(text.splitlines(), delimiter=",", skiprows=1)

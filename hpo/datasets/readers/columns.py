@@ -1,4 +1,4 @@
-"""A table's columns as numbers: what is a number, a date or a category, and what is none of them."""
+"""Columns of a table as numbers: numbers, dates as days, and indices of categories."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import pandas as pd
 from hpo.datasets.base import Array
 from hpo.errors import DatasetError
 
-# A column of which as many entries are numbers was meant to be numbers.
+# Share of numbers from which on the other entries of a column are errors.
 LEAST_NUMBERS = 0.9
 _DATE = r"(?:\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})(?:[ T].*)?"
 _EPOCH = pd.Timestamp(0, tz="UTC")
 
 
 def key_of(name: str) -> str:
-    """How a message names a column."""
+    """Return the name of a column in error messages."""
     return f"dataset, column {name}"
 
 
 def override(key: str, name: str) -> str:
-    """The override that sets a list of one name, as a shell takes it."""
+    """Return the override that sets an option to a list of one name, quoted for a shell."""
     is_plain = re.fullmatch(r"[\w./?%*@+-]+", name)
     return f"dataset.{key}=[{name}]" if is_plain else f"'dataset.{key}=[\"{name}\"]'"
 
 
 def numbers_in(name: str, column: pd.Series[Any], or_else: str, is_strict: bool = True) -> Array | None:
-    """The column as ``float64`` with NaN for missing entries; None where it holds no numbers.
+    """Convert a column to ``float64`` with NaN for missing entries; return None if it does not hold numbers.
 
     Args:
-        or_else: what else can be done about an entry that is no number, in words.
-        is_strict: whether a column of numbers with a few other entries is refused rather than None.
+        or_else: another fix for an entry that is not a number, in words.
+        is_strict: whether a column of numbers with a few other entries is refused; otherwise None is returned.
 
     Raises:
-        DatasetError: for such a column, naming the first of those entries, and for infinite numbers.
+        DatasetError: for the first entry of such a column that is not a number, and for infinite numbers.
     """
-    if _are_truths(column) or pd.api.types.is_datetime64_any_dtype(column.dtype):
+    if _is_boolean(column) or pd.api.types.is_datetime64_any_dtype(column.dtype):
         return None
     if pd.api.types.is_numeric_dtype(column.dtype):
         values: Array = column.to_numpy(dtype="float64", na_value=np.nan)
@@ -53,22 +53,22 @@ def numbers_in(name: str, column: pd.Series[Any], or_else: str, is_strict: bool 
             row = int(np.argmax(is_bad))
             found = texts.iloc[row]
             share = 1 - is_bad.sum() / given.sum()
-            expected = f"numbers, as in {share:.1%} of its entries; {is_bad.sum()} are none"
-            fix = f"mend it, {override('missing_values', found)}, or {or_else}"
+            expected = f"numbers, as in {share:.1%} of its entries; {is_bad.sum()} are not"
+            fix = f"correct it, {override('missing_values', found)}, or {or_else}"
             raise DatasetError(key_of(name), f"{found!r} in row {row + 1}", expected, fix)
         values = parsed
     if np.isinf(values).any():
         row = int(np.argmax(np.isinf(values)))
-        fix = f"mend it, {override('missing_values', texts_of(column).iloc[row])}, or {or_else}"
+        fix = f"correct it, {override('missing_values', texts_of(column).iloc[row])}, or {or_else}"
         raise DatasetError(key_of(name), f"{values[row]} in row {row + 1}", "finite numbers", fix)
     return values
 
 
 def days_in(name: str, column: pd.Series[Any], or_else: str) -> Array | None:
-    """Dates as days since 1970-01-01, with NaN for missing entries; None where the column holds no dates.
+    """Convert dates to days since 1970-01-01, with NaN for missing entries; return None if the column has no dates.
 
     Raises:
-        DatasetError: for dates that are not written year-month-day, which could be read in more than one way.
+        DatasetError: for dates that are not written as year-month-day, since they would be ambiguous.
     """
     given = column.notna().to_numpy()
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
@@ -83,16 +83,16 @@ def days_in(name: str, column: pd.Series[Any], or_else: str) -> Array | None:
             row = int(np.argmax(is_bad))
             expected = "dates as year-month-day, such as 2024-12-31"
             raise DatasetError(
-                key_of(name), f"{texts.iloc[row]!r} in row {row + 1}", expected, f"write them so, or {or_else}"
+                key_of(name), f"{texts.iloc[row]!r} in row {row + 1}", expected, f"use that format, or {or_else}"
             )
     days: Array = ((moments - _EPOCH) / pd.Timedelta(days=1)).to_numpy(dtype="float64")
     return days
 
 
 def categories_in(column: pd.Series[Any]) -> tuple[Array, tuple[str, ...]]:
-    """The index of every entry's category, NaN for a missing one, and the categories in their order.
+    """Return the index of every entry's category, NaN for a missing one, and the categories in order.
 
-    The order is that of the numbers where all are numbers, else that of the letters.
+    Categories are in numerical order if all are numbers, else in alphabetical order.
     """
     given = column.notna().to_numpy()
     texts = texts_of(column)
@@ -105,12 +105,12 @@ def categories_in(column: pd.Series[Any]) -> tuple[Array, tuple[str, ...]]:
 
 
 def label_of(number: float) -> str:
-    """A number as the name of a class."""
+    """Return a number as the name of a class."""
     return str(int(number)) if float(number).is_integer() else str(float(number))
 
 
 def texts_of(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Every entry as text; what missing entries become means nothing."""
+    """Convert every entry to text; the text of a missing entry has no meaning."""
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         numbers = column.to_numpy(dtype="float64", na_value=np.nan)
         found = [
@@ -120,5 +120,5 @@ def texts_of(column: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series([str(entry) for entry in column.to_numpy(dtype="object")], index=column.index, dtype="object")
 
 
-def _are_truths(column: pd.Series[Any]) -> bool:
+def _is_boolean(column: pd.Series[Any]) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) == "boolean"

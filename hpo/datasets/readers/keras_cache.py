@@ -23,9 +23,9 @@ class CachedFile:
     """One file.
 
     Args:
-        name: as at :data:`ORIGIN` and in the cache.
-        sha256: of its contents, in hexadecimal.
-        folder: below ``$KERAS_HOME/datasets``; empty for that folder itself.
+        name: at :data:`ORIGIN` and in the cache.
+        sha256: hash of its contents, in hexadecimal.
+        folder: subfolder of ``$KERAS_HOME/datasets``; empty for that folder itself.
     """
 
     name: str
@@ -34,25 +34,25 @@ class CachedFile:
 
     @property
     def url(self) -> str:
-        """Where Keras downloads it from."""
+        """Address that Keras downloads it from."""
         return f"{ORIGIN}/{self.name}"
 
     @property
     def path(self) -> Path:
-        """Where Keras keeps it: below ``$KERAS_HOME``, by default ``~/.keras``."""
+        """Path in Keras's cache: below ``$KERAS_HOME``, by default ``~/.keras``."""
         return _home() / "datasets" / self.folder / self.name
 
 
 def fetched(dataset: str, files: Sequence[CachedFile], instead: str) -> list[Path]:
-    """Where the files of a dataset are, downloaded if need be.
+    """Return the paths of the files of a dataset; missing files are downloaded.
 
     Args:
-        dataset: the option's name, for messages.
-        instead: what else a user can do, for messages.
+        dataset: name of the dataset's option, for messages.
+        instead: another way for the user, for messages.
 
     Raises:
-        DatasetError: for a file in the cache that is not the one of Keras; it is left alone.
-        DatasetUnavailable: without a cached file, when the network does not answer within 20 s.
+        DatasetError: if a file in the cache is not Keras's; the file is not changed.
+        DatasetUnavailable: if a file is not cached and the network does not answer within 20 s.
     """
     missing = [file for file in files if not file.path.exists()]
     for file in files:
@@ -74,7 +74,7 @@ def _ways(files: Sequence[CachedFile], instead: str) -> str:
 
 
 def _check(dataset: str, file: CachedFile, ways: str) -> None:
-    # Not by Keras: it would replace a corrupt file, and does not look into a cache that it cannot write to.
+    # Keras itself would replace a corrupt file, and does not use a cache that it cannot write to.
     found = _sha256(dataset, file.path)
     if found != file.sha256:
         raise DatasetError(
@@ -86,17 +86,17 @@ def _check(dataset: str, file: CachedFile, ways: str) -> None:
 
 
 def _download(dataset: str, file: CachedFile, ways: str) -> Path:
-    from keras.utils import get_file  # Keras is slow to import, and only needed here
+    from keras.utils import get_file  # slow to import, and only needed here
 
     before = socket.getdefaulttimeout()
-    # Keras gives urllib no timeout; this bounds every single read, not the download.
+    # Keras downloads without a timeout; this one limits every single read, not the download.
     socket.setdefaulttimeout(CONNECT_SECONDS)
     try:
         folder = str(Path("datasets", file.folder))
         return Path(get_file(file.name, file.url, cache_dir=str(_home()), cache_subdir=folder, file_hash=file.sha256))
     except Exception as error:  # Keras wraps every download error in a bare Exception
         if file.path.exists() and _sha256(dataset, file.path) != file.sha256:
-            file.path.unlink()  # Keras leaves what it has just downloaded and found to be wrong
+            file.path.unlink()  # Keras keeps a download with the wrong hash
             expected = f"the file of Keras, SHA-256 {file.sha256[:12]}…"
             raise DatasetError(
                 f"dataset={dataset}", f"a download that is not {file.name}, from {file.url}", expected, ways
@@ -113,11 +113,11 @@ def _sha256(dataset: str, path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DatasetError(f"dataset={dataset}", path, "a file that can be read", f"mend it: {error}") from error
+        raise DatasetError(f"dataset={dataset}", path, "a file that can be read", f"correct it: {error}") from error
 
 
 def _require_network(dataset: str, files: Sequence[CachedFile], ways: str) -> None:
-    """Ask for a file's header in a thread of its own, since looking up a name has no timeout."""
+    """Request the header of a file, in a thread since name resolution has no timeout."""
     problems: list[str] = []
 
     def ask() -> None:
@@ -134,5 +134,5 @@ def _require_network(dataset: str, files: Sequence[CachedFile], ways: str) -> No
     problem = problems[0] if problems else f"no answer within {CONNECT_SECONDS:.0f} s"
     if problem:
         found = f"not in Keras's cache, and the download failed ({problem})"
-        expected = f"{', '.join(file.name for file in files)} in one of them"
+        expected = f"{', '.join(file.name for file in files)} in the cache or from the network"
         raise DatasetUnavailable(f"dataset={dataset}", found, expected, ways)

@@ -1,4 +1,4 @@
-"""Texts as rows of numbers: what they are cut into, and how rows get equal length."""
+"""Tokens of texts, and rows of token numbers of equal length."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from hpo.errors import DatasetError
 
 TOKENIZERS = ("words", "characters", "bigrams", "regex")
 KEEPS = ("last", "first")
-# What is no letter, digit or blank; and marks, which \w lacks, and without which Hindi or Thai would fall to pieces.
+# Anything but letters, digits and spaces. It includes marks, which \w does not match; Hindi and Thai need them.
 _SYMBOL = re.compile(r"[^\w\s]|_")
 
 
 def tokenizer(
     kind: str, *, clean: str | None = None, lower: bool = True, pattern: str | None = None
 ) -> Callable[[str], list[str]]:
-    """A function from a text to its tokens. Texts are brought to Unicode's composed form (NFC) first.
+    """Return a function that splits a text into tokens, after normalising it to Unicode's composed form (NFC).
 
     Args:
-        kind: ``words``, between blanks; ``characters``, each that is not blank; ``bigrams``, each two neighbouring
-            characters of a word, and words of one; ``regex``, whatever ``pattern`` matches.
-        clean: regular expression, whose matches become a blank; None takes all but letters, their marks and digits
-            of any script; an empty one leaves texts as they are.
-        lower: whether upper and lower case are the same.
-        pattern: of ``regex``.
+        kind: ``words``, separated by spaces; ``characters``, without spaces; ``bigrams``, all pairs of neighbouring
+            characters of a word, and words of one character; ``regex``, the matches of ``pattern``.
+        clean: regular expression to replace by a space; None replaces everything but letters, their marks and digits
+            of any script; an empty one replaces nothing.
+        lower: whether texts are converted to lower case.
+        pattern: regular expression of a token, for ``regex``.
 
     Raises:
-        DatasetError: for another kind, or for an expression that is none.
+        DatasetError: if ``kind`` is unknown or an expression is invalid.
     """
     if kind not in TOKENIZERS:
         known = ", ".join(TOKENIZERS)
@@ -81,15 +81,15 @@ def _expression(key: str, text: str) -> re.Pattern[str]:
 
 
 def padded(rows: Sequence[Sequence[int]], length: int, keep: str = "last") -> Array:
-    """Rows of word numbers as an int32 array of shape ``(n, length)``, short ones with zeros in front.
+    """Return rows of word numbers as an int32 array of shape ``(n, length)``, short rows with leading zeros.
 
-    As ``keras.utils.pad_sequences`` has it.
+    The result equals that of ``keras.utils.pad_sequences``.
 
     Args:
-        keep: of a longer row its ``last`` or its ``first`` numbers.
+        keep: which numbers of a longer row are kept, ``last`` or ``first``.
 
     Raises:
-        DatasetError: for a length below 1 or another ``keep``.
+        DatasetError: if ``length`` is below 1 or ``keep`` is unknown.
     """
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise DatasetError("dataset.length", length, "a whole number of at least 1", "dataset.length=64")

@@ -68,8 +68,9 @@ def test_conditions_on_fixed_values_are_decided() -> None:
     def declare(hp: kt.HyperParameters) -> None:
         hp.Fixed("n", 1)
         hp.Int("always", 1, 2, parent_name="n", parent_values=[1])
-        hp.Int("never", 1, 2, parent_name="n", parent_values=[2])
-        hp.Int("below", 1, 2, parent_name="never", parent_values=[1])
+        with hp.conditional_scope("n", [2]):
+            hp.Int("never", 1, 2)
+            hp.Int("below", 1, 2, parent_name="never", parent_values=[1])
 
     assert {name: parameter.get("when") for name, parameter in space_of(declare).items()} == {"always": None}
 
@@ -78,8 +79,9 @@ def test_condition_on_a_name_declared_twice_is_refused() -> None:
     def declare(hp: kt.HyperParameters) -> None:
         hp.Choice("kind", ["a", "b"])
         hp.Int("units", 1, 2, parent_name="kind", parent_values=["a"])
-        hp.Int("units", 1, 2, parent_name="kind", parent_values=["b"])
-        hp.Int("more", 1, 2, parent_name="units", parent_values=[1])
+        with hp.conditional_scope("kind", ["b"]):
+            hp.Int("units", 1, 2)
+            hp.Int("more", 1, 2, parent_name="units", parent_values=[1])
 
     with pytest.raises(ConfigError, match="declared once"):
         space_of(declare)

@@ -122,7 +122,7 @@ def test_own_fit_of_a_hypermodel_is_used() -> None:
         ("nowhere.build_model", r"model\.hypermodel = nowhere\.build_model"),
         ("hypermodels.kt", r"a function build_model\(hp\) or a keras_tuner\.HyperModel"),
         ("hypermodels.OwnLoop", r"a fit that calls model\.fit"),
-        ("hypermodels.OwnEpochs", "leaves epochs to the study"),
+        ("hypermodels.OwnEpochs", "does not set epochs"),
         (declares(lambda hp: None), "a hypermodel that declares a parameter"),
         (declares(lambda hp: 1 / 0), r"can be built \(division by zero\)"),
         (declares(lambda hp: hp.Float("a", 1, 9, sampling="reverse_log")), "the sampling linear or log"),
