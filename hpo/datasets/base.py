@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 class DatasetUnavailable(DatasetError):
-    """Data that cannot be had here and now, though nothing is wrong with it; a fallback may stand in."""
+    """The data is not on this machine and cannot be downloaded now; a fallback may replace it."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Column:
     """A column of a table.
 
     Args:
-        categories: labels of a categorical column, of which a row holds the index; None for numbers. NaN is a missing
-            value in both.
+        name: as in the data.
+        categories: labels of a categorical column, the values of which are indices of them; None for numbers. NaN is a
+            missing value in both.
     """
 
     name: str
@@ -34,15 +35,15 @@ class Column:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a model has to fit.
+    """Shape and target of the data that a model is fitted to.
 
     Args:
         input_shape: shape of one sample, without the batch axis.
         n_classes: number of classes; 0 for real targets (regression).
-        columns: of a table, in the order of a sample's numbers; empty for other data.
-        n_words: of texts, whose samples are word numbers: all numbers lie below it. 0 is padding. 0 for other data.
-        target_mean, target_std: of the real targets of the rows that are trained on, set by the model's training; so
-            that a network can work on standardised targets and still answer in the original unit.
+        columns: of a table, in the order of a sample's values; empty for other data.
+        n_words: of texts, upper limit of the word numbers in the samples, where 0 is padding; 0 for other data.
+        target_mean, target_std: of the real targets of the training rows, set by the model's training, so that a
+            network can learn standardised targets and predict in the original unit.
     """
 
     input_shape: tuple[int, ...]
@@ -54,7 +55,7 @@ class DataSpec:
 
     @property
     def is_regression(self) -> bool:
-        """Whether targets are real numbers rather than classes."""
+        """Whether targets are real numbers instead of classes."""
         return self.n_classes == 0
 
 
@@ -63,22 +64,22 @@ class Dataset:
     """Labelled samples with a fixed test split.
 
     Args:
-        name: as in the records.
-        x, y: samples of shape ``(n, …)`` and, of shape ``(n,)``, integer labels or real targets (regression), to be
-            split by the resampling.
-        x_test, y_test: the test split; its choice is independent of any study's seed.
-        source: where the data came from, in words.
-        groups: for every row of ``x`` the group that must not be torn apart, such as a patient; None without groups.
-        gap: of rows in the order of time, how many are left out between a training part and what follows it, since
+        name: of the dataset, as recorded.
+        x, y: samples of shape ``(n, …)``, and integer labels or real targets (regression) of shape ``(n,)``; the
+            resampling splits them.
+        x_test, y_test: the test split; it never depends on a study's seed.
+        source: where the data comes from, in words.
+        groups: group of every row of ``x`` that has to stay in one part, such as a patient; None without groups.
+        gap: number of rows to leave out between a training part and the next part of rows in order of time, since
             their targets were not known yet; None for rows without an order.
         columns, n_words: see :class:`DataSpec`.
-        class_names: of labels 0, 1, …; empty where they have none.
+        class_names: names of the labels 0, 1, …; empty if they have none.
 
     Attributes:
         is_placeholder: whether it has no rows, for a trainable that loads its data itself.
 
     Raises:
-        DatasetError: when samples and labels do not match, or there are fewer than two classes or values.
+        DatasetError: if samples and labels do not match, or there are fewer than two classes or values.
     """
 
     name: str
@@ -100,36 +101,36 @@ class Dataset:
                 f"dataset {self.name}",
                 f"{len(self.x)} + {len(self.x_test)} samples",
                 f"as many labels ({len(self.y)} + {len(self.y_test)}) and at least one test sample",
-                "mend the dataset",
+                "correct the dataset",
             )
         if self.groups is not None and len(self.groups) != len(self.x):
             raise DatasetError(
-                f"dataset {self.name}", f"{len(self.groups)} groups", f"{len(self.x)}", "mend the dataset"
+                f"dataset {self.name}", f"{len(self.groups)} groups", f"{len(self.x)}", "correct the dataset"
             )
         if len(np.unique(self.y)) < 2:
             found, wanted = ("one value", "two values") if self.is_regression else ("one class", "two classes")
             raise DatasetError(
-                f"dataset {self.name}", f"{found} in the target", f"at least {wanted}", "mend the dataset"
+                f"dataset {self.name}", f"{found} in the target", f"at least {wanted}", "correct the dataset"
             )
         if self.is_regression and not (np.isfinite(self.y).all() and np.isfinite(self.y_test).all()):
             raise DatasetError(
-                f"dataset {self.name}", "targets that are not finite", "real numbers", "mend the dataset"
+                f"dataset {self.name}", "targets that are not finite", "real numbers", "correct the dataset"
             )
 
     @property
     def is_regression(self) -> bool:
-        """Whether targets are real numbers rather than classes."""
+        """Whether targets are real numbers instead of classes."""
         return bool(self.y.dtype.kind == "f")
 
     @property
     def spec(self) -> DataSpec:
-        """What a model has to fit."""
+        """Shape and target of the data that a model is fitted to."""
         n_classes = 0 if self.is_regression else int(self.y.max()) + 1
         return DataSpec(tuple(self.x.shape[1:]), n_classes, self.columns, self.n_words)
 
     @cached_property
     def digest(self) -> str:
-        """32 hexadecimal characters that depend on every sample, label and their order."""
+        """Hash of every sample, label and their order: 32 hexadecimal characters."""
         digest = hashlib.blake2b(digest_size=16)
         for array in (self.x, self.y, self.x_test, self.y_test, *(() if self.groups is None else (self.groups,))):
             digest.update(f"{array.dtype} {array.shape} ".encode())
@@ -142,12 +143,12 @@ class Dataset:
         return PartIdentity(values={"data_digest": self.digest})
 
     def with_images_of(self, shape: tuple[int, ...]) -> Dataset:
-        """The same samples as images of ``shape`` (height, width, channels), resized bilinearly where they differ.
+        """Return the samples as images of ``shape`` (height, width, channels), resized bilinearly if they differ.
 
-        The digest stays that of the original data.
+        The digest is that of the original data.
 
         Raises:
-            DatasetError: when the samples are not images with as many channels.
+            DatasetError: if the samples are not images with that number of channels.
         """
         if self.x.shape[1:] == shape:
             return self
@@ -161,7 +162,7 @@ class Dataset:
         return self._changed(x=_resize(self.x, shape), x_test=_resize(self.x_test, shape))
 
     def flat(self) -> Dataset:
-        """The same samples as rows of real numbers, the digest being that of the original data."""
+        """Return the samples as rows of real numbers; the digest is that of the original data."""
         x, x_test = (part.reshape(len(part), -1).astype("float64") for part in (self.x, self.x_test))
         return self._changed(x=x, x_test=x_test)
 
@@ -172,7 +173,7 @@ class Dataset:
 
 
 def _resize(images: Array, shape: tuple[int, ...]) -> Array:
-    # Only here, since scipy.ndimage is slow to import and most data need no resizing.
+    # Imported here, since scipy.ndimage is slow to import and most data needs no resizing.
     from scipy.ndimage import zoom
 
     factors = (1.0, shape[0] / images.shape[1], shape[1] / images.shape[2], 1.0)

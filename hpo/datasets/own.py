@@ -17,6 +17,6 @@ class OwnData(Dataset):
 
 
 def load() -> OwnData:
-    """No rows."""
+    """Return a dataset without rows."""
     none = np.empty(0)
     return OwnData("own", none, none, none, none, source="loaded by the objective itself; not known here")

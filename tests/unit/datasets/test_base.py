@@ -13,7 +13,7 @@ IMAGES = np.arange(6 * 4 * 4, dtype="uint8").reshape(6, 4, 4, 1)
 LABELS = np.array([0, 1, 0, 1, 0, 1])
 
 
-def test_the_digest_sees_every_value_its_type_and_its_place() -> None:
+def test_digest_depends_on_every_value_its_type_and_position() -> None:
     digest = make(IMAGES, LABELS).digest
     assert len(digest) <= 36
     changed = IMAGES.copy()
@@ -29,7 +29,7 @@ def test_the_digest_sees_every_value_its_type_and_its_place() -> None:
     assert make(IMAGES.copy(), LABELS.copy()).digest == digest
 
 
-def test_resizing_keeps_the_digest_the_range_and_the_order() -> None:
+def test_resizing_keeps_digest_range_and_order() -> None:
     original = make(IMAGES, LABELS)
     resized = original.with_images_of((8, 8, 1))
     assert resized.x.shape == (4, 8, 8, 1)
@@ -43,14 +43,14 @@ def test_resizing_keeps_the_digest_the_range_and_the_order() -> None:
     assert original.with_images_of((4, 4, 1)) is original
 
 
-def test_what_is_no_image_is_not_resized() -> None:
+def test_only_images_with_matching_channels_are_resized() -> None:
     with pytest.raises(DatasetError, match="images of shape"):
         make(IMAGES.reshape(6, 16), LABELS).with_images_of((8, 8, 1))
     with pytest.raises(DatasetError, match="channels"):
         make(IMAGES, LABELS).with_images_of((8, 8, 3))
 
 
-def test_labels_must_match_and_differ() -> None:
+def test_labels_have_to_match_the_samples_and_differ() -> None:
     with pytest.raises(DatasetError, match="labels"):
         Dataset("d", IMAGES[2:], LABELS[1:], IMAGES[:2], LABELS[:2], source="tests")
     with pytest.raises(DatasetError, match="two classes"):

@@ -17,7 +17,7 @@ N = 40
 
 
 def table(**columns: Any) -> pd.DataFrame:
-    """40 rows: a number with gaps, a text, a truth value, a few whole numbers, a real number."""
+    """40 rows: a number with missing values, a text, a truth value, a few integers, a real number."""
     random = np.random.default_rng(0)
     made = {
         "size": np.where(np.arange(N) % 7 == 3, np.nan, random.normal(size=N).round(3)),
@@ -31,7 +31,7 @@ def table(**columns: Any) -> pd.DataFrame:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Writes a table, or a text as it is, into the working folder, and says its name."""
+    """Write a table or a text into the working directory and return its name."""
     monkeypatch.chdir(tmp_path)
 
     def write(content: pd.DataFrame | str | bytes, name: str = "data.csv", **options: Any) -> str:
@@ -48,7 +48,7 @@ def rows_of(data: Dataset) -> np.ndarray:
     return np.concatenate([data.x, data.x_test])
 
 
-def test_columns_are_numbers_or_categories_and_gaps_stay_gaps(write: Callable[..., str]) -> None:
+def test_columns_are_numbers_or_categories_with_missing_values(write: Callable[..., str]) -> None:
     data = load(write(table()), "price")
     assert data.name == "csv"
     assert data.x.dtype == np.float64
@@ -74,7 +74,7 @@ def test_columns_are_numbers_or_categories_and_gaps_stay_gaps(write: Callable[..
         ("grade", "classification", ("0", "1", "2"), "target grade: classification, as configured"),
     ],
 )
-def test_the_task_follows_from_the_target_and_can_be_overridden(
+def test_task_is_inferred_from_the_target_and_can_be_set(
     write: Callable[..., str], target: str, task: str | None, class_names: tuple[str, ...], said: str
 ) -> None:
     data = load(write(table()), target, task=task)
@@ -93,19 +93,19 @@ def test_rows_without_a_target_are_left_out(write: Callable[..., str]) -> None:
     assert "4 rows without it left out" in data.source
 
 
-def test_many_whole_numbers_are_no_classes(write: Callable[..., str]) -> None:
+def test_many_distinct_integers_are_a_regression(write: Callable[..., str]) -> None:
     assert load(write(table(count=np.arange(N))), "count").is_regression
-    # Twelve values in 40 rows: hardly a class of which there is enough.
+    # Twelve values in 40 rows: too few rows per value for classes.
     assert load(write(table(count=np.arange(N) % 12)), "count").is_regression
 
 
-def test_numbers_can_be_categories(write: Callable[..., str]) -> None:
+def test_categorical_turns_numbers_into_categories(write: Callable[..., str]) -> None:
     data = load(write(table(zone=np.arange(N) % 4 + 8)), "price", categorical=["zone"])
     column = next(column for column in data.columns if column.name == "zone")
     assert column.categories == ("8", "9", "10", "11")
 
 
-def test_parquet_says_the_same_as_csv(write: Callable[..., str]) -> None:
+def test_parquet_and_csv_give_the_same_dataset(write: Callable[..., str]) -> None:
     frame = table(count=pd.array([None, 2] * (N // 2), dtype="Int64"))
     frame.to_parquet("data.parquet")
     csv, parquet = load(write(frame), "grade"), load("data.parquet", "grade")
@@ -113,7 +113,7 @@ def test_parquet_says_the_same_as_csv(write: Callable[..., str]) -> None:
     assert (csv.columns, csv.class_names) == (parquet.columns, parquet.class_names)
 
 
-def test_a_packed_file_with_other_signs_is_read(write: Callable[..., str]) -> None:
+def test_compressed_file_with_other_separator_encoding_and_missing_values_is_read(write: Callable[..., str]) -> None:
     plain = load(write(table()), "grade")
     text = table(size=table()["size"].map(lambda value: "?" if np.isnan(value) else f"{value}"))
     content = text.to_csv(sep=";", index=False).encode("utf-16")
@@ -123,13 +123,13 @@ def test_a_packed_file_with_other_signs_is_read(write: Callable[..., str]) -> No
 
 
 @pytest.mark.parametrize("separator", ["tab", "\\t", "\t"])
-def test_a_file_without_a_header_and_with_tabs_gets_names(write: Callable[..., str], separator: str) -> None:
+def test_file_without_header_and_with_tabs_is_read(write: Callable[..., str], separator: str) -> None:
     file = write(table(), sep="\t", header=False)
     data = load(file, "e", separator=separator, column_names=["a", "b", "c", "d", "e"])
     assert data.digest == load(write(table()), "price").digest
 
 
-def test_dates_become_days(write: Callable[..., str]) -> None:
+def test_dates_become_days_since_1970(write: Callable[..., str]) -> None:
     day = pd.date_range("2024-01-01", periods=N).strftime("%Y-%m-%d")
     data = load(write(table(day=day)), "price")
     assert sorted(rows_of(data)[:, -1]) == [19723.0 + place for place in range(N)]
@@ -138,13 +138,13 @@ def test_dates_become_days(write: Callable[..., str]) -> None:
     assert load("data.parquet", "price").digest == data.digest
 
 
-def test_columns_are_dropped(write: Callable[..., str]) -> None:
+def test_dropped_columns_are_not_features(write: Callable[..., str]) -> None:
     data = load(write(table(gap=[None] * N)), "price", drop=["gap", "colour"])
     assert [column.name for column in data.columns] == ["size", "is_new", "grade"]
     assert data.x.shape[1] == 3
 
 
-def test_the_test_split_has_the_classes_in_their_shares_and_is_always_the_same(write: Callable[..., str]) -> None:
+def test_test_split_is_stratified_and_reproducible(write: Callable[..., str]) -> None:
     label = np.where(np.arange(N) % 4 == 0, "rare", "common")
     first, second = (load(write(table(label=label)), "label") for _ in range(2))
     assert first.digest == second.digest
@@ -153,7 +153,7 @@ def test_the_test_split_has_the_classes_in_their_shares_and_is_always_the_same(w
     assert np.bincount(half.y_test).tolist() == [15, 5]
 
 
-def test_the_only_row_of_a_class_is_trained_on(write: Callable[..., str]) -> None:
+def test_only_row_of_a_class_is_a_training_row(write: Callable[..., str]) -> None:
     label = ["one", *["a", "b", "b"] * ((N - 1) // 3)]
     data = load(write(table(label=label)), "label")
     assert data.class_names == ("a", "b", "one")
@@ -161,7 +161,7 @@ def test_the_only_row_of_a_class_is_trained_on(write: Callable[..., str]) -> Non
     assert len(data.y_test) == 8
 
 
-def test_groups_are_not_torn_apart(write: Callable[..., str]) -> None:
+def test_groups_stay_in_one_part(write: Callable[..., str]) -> None:
     patient = [f"p{place % 8}" for place in range(N)]
     frame = table(patient=patient)
     data = load(write(frame), "price", groups="patient")
@@ -175,7 +175,7 @@ def test_groups_are_not_torn_apart(write: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["number", "date"])
-def test_rows_in_time_are_sorted_and_the_latest_are_the_test_split(write: Callable[..., str], kind: str) -> None:
+def test_rows_are_sorted_by_time_and_the_latest_are_the_test_split(write: Callable[..., str], kind: str) -> None:
     place = np.random.default_rng(3).permutation(N)
     when = pd.to_datetime("2024-01-31") + pd.to_timedelta(place, unit="D") if kind == "date" else place + 90
     data = load(write(table(price=place * 1.5, when=when)), "price", time="when")
@@ -192,70 +192,75 @@ def nearly(column: str, place: int, entry: str) -> pd.DataFrame:
     return frame
 
 
-# What is given → options, the key that the message must name, and what it must say.
+# Fault → file, options, the key that the message must name, and texts that it must contain.
 BAD: dict[str, tuple[pd.DataFrame | str | bytes, dict[str, Any], str, tuple[str, ...]]] = {
-    "a column that is not there": (table(), {"target": "prize"}, "dataset.target", ("price", "dataset.target=price")),
+    "unknown target": (table(), {"target": "prize"}, "dataset.target", ("price", "dataset.target=price")),
     "one column": (table().to_csv(sep=";"), {}, "dataset.target", ("dataset.separator=';'",)),
-    "data in the first line": (
+    "no header": (
         table().to_csv(index=False, header=False),
         {},
         "dataset.target",
         ("dataset.column_names=",),
     ),
-    "groups that are not there": (table(), {"groups": "patient"}, "dataset.groups", ("size, colour",)),
-    "a time that is not there": (table(), {"time": "pri"}, "dataset.time", ("dataset.time=price",)),
-    "something else to drop": (table(), {"drop": ["siz"]}, "dataset.drop", ("one of the columns size",)),
-    "another category": (table(), {"categorical": ["siz"]}, "dataset.categorical", ("one of the columns size",)),
-    "the target dropped": (table(), {"drop": ["price"]}, "dataset.drop", ("not the target",)),
+    "unknown groups": (table(), {"groups": "patient"}, "dataset.groups", ("size, colour",)),
+    "unknown time": (table(), {"time": "pri"}, "dataset.time", ("dataset.time=price",)),
+    "unknown column to drop": (table(), {"drop": ["siz"]}, "dataset.drop", ("one of the columns size",)),
+    "unknown categorical column": (
+        table(),
+        {"categorical": ["siz"]},
+        "dataset.categorical",
+        ("one of the columns size",),
+    ),
+    "dropped target": (table(), {"drop": ["price"]}, "dataset.drop", ("not the target",)),
     "a column without values": (table(gap=[None] * N), {}, "dataset, column gap", ("dataset.drop=[gap]",)),
     "a single class": (table(), {"target": "one"}, "dataset, column one", ("one class, yes",)),
     "a single value": (table(price=[1.5] * N), {}, "dataset csv", ("one value",)),
-    "a class for each row": (table(), {"target": "id"}, "dataset, column id", ("40 classes in 40 rows",)),
+    "one class per row": (table(), {"target": "id"}, "dataset, column id", ("40 classes in 40 rows",)),
     "text among numbers": (
         nearly("size", 4, "n/k"),
         {},
         "dataset, column size",
-        ("'n/k' in row 5", "mend it", "dataset.missing_values=[n/k]", "dataset.categorical=[size]"),
+        ("'n/k' in row 5", "correct it", "dataset.missing_values=[n/k]", "dataset.categorical=[size]"),
     ),
-    "text in a real target": (nearly("price", 0, "cheap"), {}, "dataset, column price", ("'cheap' in row 1",)),
-    "a text target as numbers": (table(), {"target": "colour", "task": "regression"}, "dataset.task", ("'red'",)),
+    "text in a real-valued target": (nearly("price", 0, "cheap"), {}, "dataset, column price", ("'cheap' in row 1",)),
+    "regression on text": (table(), {"target": "colour", "task": "regression"}, "dataset.task", ("'red'",)),
     "an infinite number": (nearly("size", 9, "-inf"), {}, "dataset, column size", ("-inf in row 10", "finite")),
-    "a date of another kind": (
+    "ambiguous dates": (
         table(day=[f"{place % 28 + 1}.12.2024" for place in range(N)]),
         {},
         "dataset, column day",
         ("'1.12.2024' in row 1", "year-month-day", "dataset.drop=[day]"),
     ),
     "two rows": (table().head(2), {}, "dataset.path", ("2 rows", "at least 3")),
-    "a header alone": (table().head(0), {}, "dataset.path", ("no rows",)),
+    "header only": (table().head(0), {}, "dataset.path", ("no rows",)),
     "an empty file": ("", {}, "dataset.path", ("empty",)),
-    "another encoding": ("größe,price\n1,2\n".encode("latin-1"), {}, "dataset.encoding", ("=latin-1",)),
-    "an encoding that is none": (table(), {"encoding": "utf-9"}, "dataset.encoding", ("utf-8",)),
-    "columns of one name": ("a,b,a,price\n1,2,3,4\n", {}, "dataset.path", ("columns a twice",)),
-    "a line too long": ("a,price\n1,2\n1,2,3\n", {}, "dataset.path", ("line 3, saw 3",)),
-    "names too few": (table(), {"column_names": ["a", "price"]}, "dataset.path", ("as many entries",)),
-    "a separator of two": (table(), {"separator": "::"}, "dataset.separator", ("a single character",)),
+    "wrong encoding": ("größe,price\n1,2\n".encode("latin-1"), {}, "dataset.encoding", ("=latin-1",)),
+    "unknown encoding": (table(), {"encoding": "utf-9"}, "dataset.encoding", ("utf-8",)),
+    "two columns of one name": ("a,b,a,price\n1,2,3,4\n", {}, "dataset.path", ("columns a twice",)),
+    "line with too many values": ("a,price\n1,2\n1,2,3\n", {}, "dataset.path", ("line 3, saw 3",)),
+    "too few column names": (table(), {"column_names": ["a", "price"]}, "dataset.path", ("same number of values",)),
+    "separator of two characters": (table(), {"separator": "::"}, "dataset.separator", ("a single character",)),
     "no features": (table()[["price"]], {}, "dataset.path", ("without features",)),
-    "a task of another kind": (table(), {"task": "ranking"}, "dataset.task", ("classification, regression",)),
-    "all rows for the test": (table(), {"test_fraction": 1}, "dataset.test_fraction", ("between 0 and 1",)),
-    "groups in time": (table(), {"groups": "colour", "time": "grade"}, "dataset.time", ("dataset.groups=null",)),
-    "a row without a group": (table(), {"groups": "colour"}, "dataset.groups", ("no value in row 3",)),
-    "a row without a time": (table(), {"time": "size"}, "dataset.time", ("no value in row 4",)),
-    "a time of text": (table(when=["noon"] * N), {"time": "when"}, "dataset.time", ("dates or numbers", "'noon'")),
-    "one group": (table(), {"groups": "one"}, "dataset.groups", ("at least two groups",)),
-    "a class of the future": (
+    "unknown task": (table(), {"task": "ranking"}, "dataset.task", ("classification, regression",)),
+    "no training rows": (table(), {"test_fraction": 1}, "dataset.test_fraction", ("between 0 and 1",)),
+    "groups and time": (table(), {"groups": "colour", "time": "grade"}, "dataset.time", ("dataset.groups=null",)),
+    "row without group": (table(), {"groups": "colour"}, "dataset.groups", ("no value in row 3",)),
+    "row without time": (table(), {"time": "size"}, "dataset.time", ("no value in row 4",)),
+    "text as time": (table(when=["noon"] * N), {"time": "when"}, "dataset.time", ("dates or numbers", "'noon'")),
+    "single group": (table(), {"groups": "one"}, "dataset.groups", ("at least two groups",)),
+    "class in the test split only": (
         table(label=["a", "b"] * 19 + ["c", "c"], when=range(N)),
         {"target": "label", "time": "when"},
         "dataset, column label",
         ("class c in the test split alone",),
     ),
-    "no Parquet": ("a,b\n1,2\n", {"path": "data.parquet"}, "dataset.path", ("a Parquet file",)),
-    "no text": (gzip.compress(b"a,b")[:-4], {"path": "data.csv.gz"}, "dataset.path", ("mend",)),
+    "not Parquet": ("a,b\n1,2\n", {"path": "data.parquet"}, "dataset.path", ("a Parquet file",)),
+    "truncated gzip": (gzip.compress(b"a,b")[:-4], {"path": "data.csv.gz"}, "dataset.path", ("correct the file",)),
 }
 
 
 @pytest.mark.parametrize("case", list(BAD))
-def test_what_cannot_be_used_is_named_with_what_to_do(case: str, write: Callable[..., str]) -> None:
+def test_unusable_file_or_option_is_refused_with_a_fix(case: str, write: Callable[..., str]) -> None:
     content, options, key, said = BAD[case]
     if isinstance(content, pd.DataFrame) and {"one", "id"} & {str(value) for value in options.values()}:
         content = content.assign(one="yes", id=[f"n{place}" for place in range(N)])
@@ -271,14 +276,14 @@ def test_what_cannot_be_used_is_named_with_what_to_do(case: str, write: Callable
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("dat.csv", "near: data.csv"),
-        ("nowhere/data.csv", "a file that is there"),
+        ("dat.csv", "similar: data.csv"),
+        ("nowhere/data.csv", "an existing file"),
         ("https://example.org/data.csv", "a local file"),
         ("data.xlsx", "ends in .csv"),
-        ("folder.csv", "a file that is there"),
+        ("folder.csv", "an existing file"),
     ],
 )
-def test_a_path_that_leads_nowhere_is_refused(path: str, said: str, write: Callable[..., str]) -> None:
+def test_unusable_path_is_refused(path: str, said: str, write: Callable[..., str]) -> None:
     write(table())
     Path("folder.csv").mkdir()
     with pytest.raises(DatasetError, match=said) as caught:
@@ -286,7 +291,7 @@ def test_a_path_that_leads_nowhere_is_refused(path: str, said: str, write: Calla
     assert caught.value.key == "dataset.path"
 
 
-def test_a_column_of_lists_is_refused(write: Callable[..., str]) -> None:
+def test_column_of_lists_is_refused(write: Callable[..., str]) -> None:
     table(pair=[[1, 2]] * N).to_parquet("data.parquet")
     with pytest.raises(DatasetError, match=r"dataset.drop=\[pair\]"):
         load("data.parquet", "price")
@@ -309,7 +314,7 @@ FEW = "a,label\n1,x\n2,y\n3,x\n4,y\n"
         (table(), [], "dataset.target", "value"),
     ],
 )
-def test_a_study_of_bad_data_ends_before_training(
+def test_study_with_unusable_data_ends_before_training(
     content: pd.DataFrame | str,
     arguments: list[str],
     key: str,

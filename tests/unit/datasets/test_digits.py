@@ -3,7 +3,7 @@ import numpy as np
 from hpo.datasets import digits
 
 
-def test_digits_are_real_images_with_a_fixed_test_split() -> None:
+def test_images_have_a_fixed_stratified_test_split() -> None:
     data = digits.load()
     assert data.x.shape == (1437, 8, 8, 1)
     assert data.x_test.shape == (360, 8, 8, 1)

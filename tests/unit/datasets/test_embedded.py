@@ -6,7 +6,7 @@ from hpo.datasets import embedded
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "wine", "iris"])
-def test_classes_have_a_fixed_stratified_test_split(name: str) -> None:
+def test_classification_data_has_a_fixed_stratified_test_split(name: str) -> None:
     data, whole = getattr(embedded, name)(), getattr(datasets, f"load_{name}")()
     assert len(data.x) + len(data.x_test) == len(whole.data)
     assert np.allclose(np.concatenate([data.x, data.x_test]).sum(axis=0), whole.data.sum(axis=0))

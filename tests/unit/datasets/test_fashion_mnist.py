@@ -7,18 +7,18 @@ from hpo.datasets.base import DatasetUnavailable
 from hpo.errors import DatasetError
 
 
-def test_keras_s_own_cache_is_honoured(keras_home_with_data: Path) -> None:
+def test_files_in_the_cache_of_keras_are_used(keras_home_with_data: Path) -> None:
     data = fashion_mnist.load()
     assert data.x.shape == (60000, 28, 28, 1)
     assert data.x_test.shape == (10000, 28, 28, 1)
     assert data.spec.n_classes == len(data.class_names) == 10
-    # As the authors' own figure has it, the first two are an ankle boot and a T-shirt.
+    # The authors' figure shows an ankle boot and a T-shirt first.
     assert [data.class_names[label] for label in data.y[:2]] == ["Ankle boot", "T-shirt/top"]
-    # The boot stands on the lower half of its picture, with nothing above it.
+    # The boot is in the lower half of its image, with nothing above it.
     assert data.x[0, 0].max() == 0 < data.x[0, 20].max()
 
 
-def test_without_cache_and_network_it_says_where_the_files_belong() -> None:
+def test_error_without_cache_and_network_names_files_and_folder() -> None:
     with pytest.raises(DatasetUnavailable) as caught:
         fashion_mnist.load()
     for file in fashion_mnist.FILES:
@@ -26,7 +26,7 @@ def test_without_cache_and_network_it_says_where_the_files_belong() -> None:
     assert str(fashion_mnist.FILES[0].path.parent) in caught.value.fix
 
 
-def test_one_corrupt_file_among_four_is_named_and_left_alone(keras_home_with_data: Path) -> None:
+def test_corrupt_file_among_four_is_named_and_not_changed(keras_home_with_data: Path) -> None:
     folder = fashion_mnist.FILES[0].path.parent
     real = folder.resolve()
     folder.unlink()
@@ -42,7 +42,7 @@ def test_one_corrupt_file_among_four_is_named_and_left_alone(keras_home_with_dat
     assert labels.path.read_bytes() == b"no labels"
 
 
-def test_a_missing_file_among_four_is_the_only_one_that_is_asked_for(keras_home_with_data: Path) -> None:
+def test_only_the_missing_file_among_four_is_requested(keras_home_with_data: Path) -> None:
     folder = fashion_mnist.FILES[0].path.parent
     real = folder.resolve()
     folder.unlink()

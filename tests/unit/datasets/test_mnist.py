@@ -10,16 +10,16 @@ from hpo.datasets.readers import keras_cache
 from hpo.errors import DatasetError
 
 
-def test_keras_s_own_cache_is_honoured(keras_home_with_mnist: Path) -> None:
+def test_file_in_the_cache_of_keras_is_used(keras_home_with_mnist: Path) -> None:
     data = mnist.load()
     assert data.x.shape == (60000, 28, 28, 1)
     assert data.x_test.shape == (10000, 28, 28, 1)
     assert data.spec.n_classes == 10
-    # Byte for byte the published files: the first test images are a 7, a 2 and a 1.
+    # The first published test images are a 7, a 2 and a 1.
     assert data.y_test[:3].tolist() == [7, 2, 1]
 
 
-def test_without_cache_and_network_it_gives_up_soon_and_says_what_to_do() -> None:
+def test_error_without_cache_and_network_comes_soon_and_names_the_fixes() -> None:
     started = time.monotonic()
     with pytest.raises(DatasetUnavailable) as caught:
         mnist.load()
@@ -28,7 +28,7 @@ def test_without_cache_and_network_it_gives_up_soon_and_says_what_to_do() -> Non
         assert way in caught.value.fix
 
 
-def test_a_network_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresponsive_network_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras_cache, "CONNECT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -38,7 +38,7 @@ def test_a_network_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatc
     assert time.monotonic() - started < 5
 
 
-def test_a_corrupt_file_is_refused_and_left_alone() -> None:
+def test_corrupt_file_is_refused_and_not_changed() -> None:
     path = mnist.FILE.path
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not MNIST")

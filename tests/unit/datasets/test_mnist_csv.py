@@ -11,7 +11,7 @@ HEADER = ",".join(["label", *(f"pixel{place}" for place in range(784))])
 
 
 def rows_of_digits(n: int) -> list[str]:
-    """Real digits in Kaggle's form."""
+    """Real digits in Kaggle's format."""
     data = digits.load().with_images_of((28, 28, 1))
     return [",".join(map(str, [label, *image.ravel()])) for label, image in zip(data.y[:n], data.x[:n], strict=True)]
 
@@ -39,7 +39,7 @@ def test_rows_become_images_with_a_fixed_test_split(rows: list[str], write: Call
     assert data.x.dtype == np.uint8
     assert data.digest == mnist_csv.load(path).digest
     assert set(data.y_test) == set(range(10))
-    # Pixels stay where they were: every image is one of the file's, with its label.
+    # Every image is one of the file's, with its label.
     originals = {tuple(map(int, row.split(","))) for row in rows}
     for x, y in ((data.x, data.y), (data.x_test, data.y_test)):
         assert {(label, *image.ravel()) for label, image in zip(y, x, strict=True)} <= originals
@@ -68,7 +68,7 @@ def put(row: str, place: int, value: str) -> str:
         (lambda rows: [""], "train.csv", "can be read"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_named(
+def test_unusable_file_is_refused_with_its_fault(
     change: Callable[[list[str]], list[str]], found: str, expected: str, rows: list[str], write: Callable[..., str]
 ) -> None:
     with pytest.raises(DatasetError) as caught:
@@ -78,6 +78,6 @@ def test_what_is_wrong_with_a_file_is_named(
     assert expected in caught.value.expected
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"absent\.csv"):
         mnist_csv.load(str(tmp_path / "absent.csv"))

@@ -18,12 +18,12 @@ def write(path: Path, rows: list[tuple[str, str]], separator: str = ",", encodin
 
 
 def words_of(data: Any, rows: np.ndarray, texts: list[str]) -> list[list[str]]:
-    """What the numbers stand for: tokens are numbered in sorted order."""
+    """Return the tokens of the numbers, which follow alphabetical order."""
     tokens = sorted({token for text in texts for token in text.split()})
     return [[tokens[number - 1] for number in row if number] for row in rows]
 
 
-def test_texts_become_numbers_in_sorted_order_and_a_fixed_stratified_part_is_set_apart(tmp_path: Path) -> None:
+def test_tokens_are_numbered_alphabetically_and_the_test_split_is_stratified(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", ROWS)
     data = text_csv.load(path, length=4)
     assert data.name == "text_csv"
@@ -41,7 +41,7 @@ def test_texts_become_numbers_in_sorted_order_and_a_fixed_stratified_part_is_set
     assert text_csv.load(path, length=4).digest == data.digest
 
 
-def test_numbers_say_nothing_of_which_rows_have_a_word(tmp_path: Path) -> None:
+def test_numbers_do_not_reveal_which_rows_have_a_word(tmp_path: Path) -> None:
     train, test = write(tmp_path / "a.csv", ROWS), tmp_path / "b.csv"
     first = text_csv.load(train, test_path=write(test, [("good", "yes"), ("bad", "no")]))
     second = text_csv.load(train, test_path=write(test, [("aa good zz", "yes"), ("bad mm", "no")]))
@@ -50,7 +50,7 @@ def test_numbers_say_nothing_of_which_rows_have_a_word(tmp_path: Path) -> None:
     assert not np.array_equal(first.x, second.x)
 
 
-def test_a_sample_keeps_the_shares_of_the_classes_and_is_always_the_same(tmp_path: Path) -> None:
+def test_sample_is_stratified_and_reproducible(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", ROWS)
     data = text_csv.load(path, test_path=path, n_rows=15)
     assert np.bincount(data.y).tolist() == [5, 10]
@@ -59,18 +59,18 @@ def test_a_sample_keeps_the_shares_of_the_classes_and_is_always_the_same(tmp_pat
     assert len(text_csv.load(path, test_path=path, n_rows=1000).y) == 30
 
 
-def test_empty_texts_are_left_out_and_those_of_signs_alone_are_not(tmp_path: Path) -> None:
+def test_empty_texts_are_left_out_but_not_those_of_symbols(tmp_path: Path) -> None:
     data = text_csv.load(write(tmp_path / "a.csv", [*ROWS, ("", "yes"), ("  ", "no"), ("!!", "no")]))
     assert len(data.y) + len(data.y_test) == 31
     assert data.source == "a.csv, without 2 empty texts"
 
 
-def test_classes_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
+def test_numeric_classes_are_in_numerical_order(tmp_path: Path) -> None:
     rows = [(f"text {n}", str((2, 10, 1)[n % 3])) for n in range(30)]
     assert text_csv.load(write(tmp_path / "a.tsv", rows, "\t"), separator=r"\t").class_names == ("1", "2", "10")
 
 
-def test_quotes_enclose_values_unless_told_otherwise(tmp_path: Path) -> None:
+def test_quotes_enclose_values_unless_quoted_is_false(tmp_path: Path) -> None:
     rows = [('"a, b"', "yes"), *ROWS]
     assert text_csv.load(write(tmp_path / "a.csv", rows)).n_words
     rows = [('"open', "yes"), *ROWS]
@@ -94,11 +94,11 @@ def test_quotes_enclose_values_unless_told_otherwise(tmp_path: Path) -> None:
         ({"test_fraction": 1.5}, "test_fraction", "between 0 and 1"),
         ({"length": 0}, "length", "at least 1"),
         ({"tokenizer": "x"}, "tokenizer", "one of"),
-        ({"clean": "."}, "clean", "with tokens"),
+        ({"clean": "."}, "clean", "leaves tokens"),
         ({"test_path": "absent.csv"}, "test_path", "can be read"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, options: dict[str, Any], key: str, said: str) -> None:
+def test_unusable_option_is_refused(tmp_path: Path, options: dict[str, Any], key: str, said: str) -> None:
     path = write(tmp_path / "a.csv", [("한글 é", "yes"), *ROWS])
     with pytest.raises(DatasetError, match=said) as caught:
         text_csv.load(path, **options)
@@ -116,7 +116,7 @@ def test_a_mistake_is_named(tmp_path: Path, options: dict[str, Any], key: str, s
         ([("", "yes")] * 30, "path", "with texts"),
     ],
 )
-def test_a_file_that_cannot_be_learnt_from_is_refused(
+def test_file_without_usable_classes_is_refused(
     tmp_path: Path, rows: list[tuple[str, str]], key: str, said: str
 ) -> None:
     with pytest.raises(DatasetError, match=said) as caught:
@@ -124,14 +124,14 @@ def test_a_file_that_cannot_be_learnt_from_is_refused(
     assert caught.value.key == f"dataset.{key}"
 
 
-def test_a_class_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
+def test_class_in_the_test_file_only_is_refused(tmp_path: Path) -> None:
     path, test = write(tmp_path / "a.csv", ROWS), write(tmp_path / "b.csv", [("good", "perhaps")])
     with pytest.raises(DatasetError, match="perhaps") as caught:
         text_csv.load(path, test_path=test)
     assert caught.value.key == "dataset.test_path"
 
 
-def test_korean_reviews(tmp_path: Path) -> None:
+def test_real_reviews_in_korean(tmp_path: Path) -> None:
     lines = real_data("data/nsmc/ratings_train.txt").read_text(encoding="utf-8").splitlines()
     few = [*lines[:3001], *(line for line in lines if "\t\t" in line)]
     path = tmp_path / "few.txt"
@@ -139,7 +139,7 @@ def test_korean_reviews(tmp_path: Path) -> None:
     data = text_csv.load(str(path), "document", "label", separator="\t", tokenizer="bigrams")
     assert (data.x.shape, data.x_test.shape) == ((2400, 64), (600, 64))
     assert data.source == "few.txt, without 5 empty texts"
-    # Two characters at a time, so that most have been seen before: unlike whole words.
+    # Most bigrams of the test split occur in training, unlike most words.
     words = text_csv.load(str(path), "document", "label", separator="\t")
     unseen = [len(np.setdiff1d(d.x_test, d.x)) / len(np.unique(d.x_test)) for d in (data, words)]
     assert unseen[0] < 0.4 < 0.6 < unseen[1]

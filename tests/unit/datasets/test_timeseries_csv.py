@@ -15,7 +15,7 @@ N_STEPS = 60
 
 
 def write(path: Path, **changed: dict[int, str]) -> str:
-    """A file whose values tell their step: at step k ``sales`` is k and ``rain`` 100 + k."""
+    """Write a file in which ``sales`` is the step k and ``rain`` is 100 + k."""
     columns = {
         "day": [str(np.datetime64("2024-01-01") + k) for k in range(N_STEPS)],
         "sales": [str(k) for k in range(N_STEPS)],
@@ -29,12 +29,12 @@ def write(path: Path, **changed: dict[int, str]) -> str:
     return str(path)
 
 
-def test_a_window_is_followed_by_its_target(tmp_path: Path) -> None:
+def test_target_follows_its_window_by_the_horizon(tmp_path: Path) -> None:
     data = load(write(tmp_path / "a.csv"), "sales", ["rain", "sales"], "day", window=5, horizon=3)
     assert data.x.shape[1:] == (5, 2)
     assert (data.x.dtype, data.y.dtype) == (np.float32, np.float64)
     assert data.is_regression
-    # The target comes first, whatever the order in which the features are named.
+    # The target is feature 0 in any order of the names.
     assert data.x[0, :, 0].tolist() == [0, 1, 2, 3, 4]
     assert data.x[0, :, 1].tolist() == [100, 101, 102, 103, 104]
     for x, y in ((data.x, data.y), (data.x_test, data.y_test)):
@@ -46,12 +46,12 @@ def test_a_window_is_followed_by_its_target(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("horizon", [1, 4])
 @pytest.mark.parametrize("resampling", [Holdout(0.2), TimeSeriesResampling(3)])
-def test_no_target_is_known_later_than_what_follows_has_seen(
+def test_training_targets_are_known_before_the_next_part_starts(
     tmp_path: Path, horizon: int, resampling: Holdout | TimeSeriesResampling
 ) -> None:
     data = load(write(tmp_path / "a.csv"), "sales", window=5, horizon=horizon)
     assert data.gap == horizon - 1
-    # Values are steps: the last target of a part, and the last step that the first window after it shows.
+    # Values are steps: the last target of a part is no later than the last step of the next window.
     assert data.y[-1] == data.x_test[0, -1, 0]
     for split in resampling.splits(data.y, 0, None, data.gap):
         parts = [part for part in (split.train, split.watch, split.score) if part is not None]
@@ -73,7 +73,7 @@ def test_rows_are_sorted_by_time(tmp_path: Path) -> None:
     assert numbered.digest == straight.digest
 
 
-def test_dates_of_another_form_need_it_said(tmp_path: Path) -> None:
+def test_dates_that_are_not_iso_8601_need_time_format(tmp_path: Path) -> None:
     days = {k: f"{1 + k % 28}.{1 + k // 28}.2024" for k in range(N_STEPS)}
     path = write(tmp_path / "a.csv", day=days)
     with pytest.raises(DatasetError, match="time_format"):
@@ -81,7 +81,7 @@ def test_dates_of_another_form_need_it_said(tmp_path: Path) -> None:
     assert load(path, "sales", time="day", time_format="%d.%m.%Y").x[0, 0, 0] == 0
 
 
-def test_missing_values_are_refused_or_filled_from_the_past(tmp_path: Path) -> None:
+def test_missing_values_are_refused_or_filled_from_the_step_before(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", sales={10: "", 11: "NA"}, rain={5: "?"})
     with pytest.raises(DatasetError, match="in row 11 and 2 missing") as caught:
         load(path, "sales")
@@ -106,7 +106,7 @@ def test_missing_values_are_refused_or_filled_from_the_past(tmp_path: Path) -> N
         ({}, {"sales": {7: "inf"}}, "target", "'inf' in row 8"),
         ({"time": "day"}, {"day": {7: "2024-01-05"}}, "time", "2024-01-05 again in row 8"),
         ({"time": "day"}, {"day": {7: ""}}, "time", "in row 8"),
-        ({"window": 50}, {}, "window", "at least 10 windows"),
+        ({"window": 50}, {}, "window", "at least 10 training windows"),
         ({"window": 0}, {}, "window", "at least 1"),
         ({"horizon": 0}, {}, "horizon", "at least 1"),
         ({"horizon": 40}, {}, "window", "horizon"),
@@ -114,7 +114,7 @@ def test_missing_values_are_refused_or_filled_from_the_past(tmp_path: Path) -> N
         ({"fill": "mean"}, {}, "fill", "previous"),
     ],
 )
-def test_a_mistake_is_named(
+def test_unusable_file_or_option_is_refused(
     tmp_path: Path, options: dict[str, Any], changed: dict[str, dict[int, str]], key: str, said: str
 ) -> None:
     with pytest.raises(DatasetError, match=said) as caught:
@@ -122,17 +122,17 @@ def test_a_mistake_is_named(
     assert caught.value.key == f"dataset.{key}"
 
 
-def test_naive_forecasts_use_only_what_a_window_has_seen(tmp_path: Path) -> None:
+def test_naive_forecasts_use_known_steps_only(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv")
     errors = naive_errors(path, "sales", horizon=3, window=5, season=2)
-    # A season back from the target are steps that are not known yet; two seasons back is a step before the last seen.
+    # One season before the target is not known yet; two seasons before it is the step before the last known one.
     assert errors["last_value"] == {"mae": 3, "rmse": 3}
     assert errors["seasonal"] == {"mae": 4, "rmse": 4}
     with pytest.raises(DatasetError, match="season"):
         naive_errors(path, "sales", season=59)
 
 
-def test_daily_temperatures() -> None:
+def test_real_series_of_daily_temperatures() -> None:
     path = str(real_data("data/timeseries/daily-min-temperatures.csv"))
     data = load(path, "Temp", time="Date")
     assert (len(data.y), len(data.y_test), timeseries_csv.load(path, "Temp").digest) == (2901, 725, data.digest)
