@@ -1,4 +1,4 @@
-"""Keras Tuner hypermodels as its guides write them, knowing nothing of hpo, and data for them."""
+"""Keras Tuner hypermodels in the style of its guides, without any use of hpo, and data for them."""
 
 import keras
 import keras_tuner as kt
@@ -37,7 +37,7 @@ def build_classifier(hp):
 
 
 def build_conditional(hp):
-    """With scopes: of names, and of conditions, one in another."""
+    """Nested name scopes and conditional scopes."""
     kind = hp.Choice("model_type", ["linear", "mlp"])
     shape = hp.Fixed("n_outputs", 1)
     model = keras.Sequential()

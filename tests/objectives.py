@@ -1,4 +1,4 @@
-"""Optuna objectives: two as Optuna's own examples write them, knowing nothing of hpo, and some that go wrong."""
+"""Optuna objectives: two from Optuna's own examples, without any use of hpo, and some that fail."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import sklearn.svm
 
 
 def sklearn_simple(trial):
-    """After optuna-examples/sklearn/sklearn_simple.py: which model, and the params that it has."""
+    """From optuna-examples/sklearn/sklearn_simple.py: a model and its conditional params."""
     iris = sklearn.datasets.load_iris()
     x, y = iris.data, iris.target
 
@@ -33,7 +33,7 @@ def sklearn_simple(trial):
 
 
 def simple_pruning(trial):
-    """After optuna-examples/simple_pruning.py."""
+    """From optuna-examples/simple_pruning.py."""
     iris = sklearn.datasets.load_iris()
     classes = list(set(iris.target))
     train_x, valid_x, train_y, valid_y = sklearn.model_selection.train_test_split(
@@ -58,7 +58,7 @@ def simple_pruning(trial):
 
 
 def layered(trial):
-    """Asks for as many params as one of them says, and reports."""
+    """Reports, and has a number of params that depends on one of them."""
     total = sum(trial.suggest_float(f"y{i}", -1, 1, step=0.25) for i in range(trial.suggest_int("n", 1, 3, step=2)))
     trial.set_user_attr("total", total)
     trial.set_user_attr("what is it?", {"long": "x" * 5000})
@@ -75,14 +75,14 @@ def layered_and_failing(trial):
 
 
 def slow(trial):
-    """Time enough to be killed in."""
+    """Sleeps after the reports, so that it can be killed."""
     value = layered(trial)
     time.sleep(0.4)
     return value
 
 
 def killed_once(trial):
-    """Its process is killed in the first trial that comes here, after it has asked for one param of two."""
+    """Kills its process in the first trial, after the first of two params."""
     x = trial.suggest_float("x", 0, 1)
     flag = Path("killed")
     if not flag.exists():
@@ -92,7 +92,7 @@ def killed_once(trial):
 
 
 def wrong(trial):
-    """A trial of each kind: what it does is the number of the trial."""
+    """Fails in a way that depends on the number of the trial."""
     match trial.number:
         case 0:
             raise ValueError("asked for")
@@ -117,7 +117,7 @@ def two_values(trial):
 
 
 class Callable:
-    """An objective that is an object, with an argument of its own."""
+    """An objective that is a callable object with an argument."""
 
     def __init__(self, scale=1.0):
         self.scale = scale

@@ -1,4 +1,4 @@
-"""What every dataset in ``conf/dataset`` keeps to."""
+"""The contract of every dataset in ``conf/dataset``."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hpo.study.build import build_dataset
 from .test_configs import compose
 
 IN_THE_CACHE_OF_KERAS = ("mnist", "fashion_mnist", "imdb")
-# Test rows that are among those to be trained on also in the published data.
+# Number of test rows that the published data also has among its training rows.
 KNOWN_TWICE = {"iris": 1, "imdb": 123, "fashion_mnist": 20}
 
 
@@ -39,13 +39,13 @@ def write_series(path: Path) -> list[str]:
     return ["dataset.target=value"]
 
 
-# Of datasets that are a user's own file: what writes one and names its columns.
+# Datasets from a user's file: functions that write one and return the options for it.
 OWN_FILES = {"csv": write_table, "mnist_csv": write_images, "text_csv": write_texts, "timeseries_csv": write_series}
 
 
-# What an objective loads itself is in tests/unit/test_objective.py.
+# The placeholder for data of an objective is tested with objectives.
 @pytest.mark.parametrize("name", [name for name in configs.options("dataset") if name != "own"])
-def test_a_dataset_is_labelled_split_and_digested(
+def test_dataset_has_labels_a_fixed_test_split_and_a_digest(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if name in IN_THE_CACHE_OF_KERAS:
@@ -63,8 +63,8 @@ def test_a_dataset_is_labelled_split_and_digested(
         assert set(np.unique(first.y_test)) <= set(np.unique(first.y)) == set(range(first.spec.n_classes))
         assert len(first.class_names) in (0, first.spec.n_classes)
     if first.is_regression and first.gap is None:
-        # The test split is of the same kind: its middle lies among what is trained on.
+        # The test split is from the same distribution: its median is within the training targets.
         assert np.quantile(first.y, 0.1) < np.median(first.y_test) < np.quantile(first.y, 0.9)
-    # No row of the test split is among those to be trained on.
+    # No test row is a training row.
     train = {row.tobytes() for row in first.x}
     assert sum(row.tobytes() in train for row in first.x_test) <= KNOWN_TWICE.get(name, len(first.x_test) // 1000)

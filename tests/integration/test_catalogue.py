@@ -1,4 +1,4 @@
-"""Every model on its own kind of data, under three engines, in hold-out and in folds: what MLflow holds of it."""
+"""Every model on its own dataset, under three strategies, with hold-out and folds: its records in MLflow."""
 
 import statistics
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from hpo import config as configs
 from hpo.core.objective import metric_direction
 from hpo.core.states import State, StopReason
 
-# Objectives, which have their own data, are in test_adapters.py.
+# Objectives load their own data; see test_optuna_objectives.py.
 MODELS = [name for name in configs.options("model") if name != "optuna_objective"]
 STRATEGIES = ("random", "optuna", "keras_random")
 RESAMPLINGS = ("holdout", "folds")
-# Models whose data come from a file that has to be named.
+# Models with data from a file, and the options that name it.
 FILES = {"sequence_regressor": ("data/timeseries/daily-min-temperatures.csv", "dataset.target=Temp")}
-# Models whose data have an order, and so other folds.
+# Models with data in order of time, and the resampling for it.
 FOLDS = {"sequence_regressor": "time_series"}
 N_ROWS = 240
 
 
 def cases() -> list[Any]:
-    """All of them; in the tests of every commit one strategy and one resampling a model."""
+    """All combinations; only one strategy and one resampling per model are not marked slow."""
     made = []
     for place, model in enumerate(MODELS):
         for strategy in STRATEGIES:
@@ -41,7 +41,7 @@ def cases() -> list[Any]:
 
 
 @pytest.mark.parametrize(("model", "strategy", "resampling"), cases())
-def test_a_model_leaves_complete_records(
+def test_study_of_a_model_is_recorded_completely(
     model: str,
     strategy: str,
     resampling: str,
@@ -82,20 +82,22 @@ def test_a_model_leaves_complete_records(
     loaded = mlflow.pyfunc.load_model(study.tags["hpo.best_model_uri"])
     predicted = np.asarray(loaded.predict(loaded.input_example))
     assert len(predicted) == 2
-    assert predicted.ndim <= 2  # one answer a row, also of a network with several outputs
+    assert predicted.ndim <= 2  # one prediction per row, also for a network with several outputs
     folds = pandas.read_parquet(client.download_artifacts(study.run_id, "tables/folds.parquet", str(tmp_path)))
     assert len(folds) == 2 * n_folds
-    answers = Path(client.download_artifacts(study.run_id, "test", str(tmp_path)))
-    said = pandas.read_parquet(answers / "predictions.parquet")
+    folder = Path(client.download_artifacts(study.run_id, "test", str(tmp_path)))
+    predictions = pandas.read_parquet(folder / "predictions.parquet")
     if "test_accuracy" in study.metrics:
-        assert (said["target"] == said["predicted"]).mean() == pytest.approx(study.metrics["test_accuracy"], abs=1e-6)
+        assert (predictions["target"] == predictions["predicted"]).mean() == pytest.approx(
+            study.metrics["test_accuracy"], abs=1e-6
+        )
     else:
-        errors = (said["target"] - said["predicted"]).abs()
+        errors = (predictions["target"] - predictions["predicted"]).abs()
         assert errors.mean() == pytest.approx(study.metrics["test_mae"], rel=1e-4)
 
 
 def reduced(model: str, request: pytest.FixtureRequest) -> list[str]:
-    """Overrides that give a model fewer rows of the data that it implies."""
+    """Overrides that reduce the rows of a model's own dataset."""
     options = list(NEEDED.get(f"model={model}", ()))
     if model in FILES:
         path, *more = FILES[model]

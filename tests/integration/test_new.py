@@ -1,4 +1,4 @@
-"""The folder that `hpo new` writes: its own test passes, and its README's commands do what they say."""
+"""The folder that `hpo new` writes: its test passes and the commands of its README work."""
 
 import re
 import shlex
@@ -40,14 +40,14 @@ def commands(folder: Path) -> list[str]:
     return [line for line in block.splitlines() if line.startswith("python")]
 
 
-def test_its_own_test_passes(project: Path) -> None:
+def test_test_of_the_project_passes(project: Path) -> None:
     assert commands(project)[0] == "python -m pytest"
     ran = python(project, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 passed" in ran.stdout
 
 
-def test_its_commands_run(
+def test_commands_of_the_readme_run(
     project: Path,
     hpo: Callable[..., int],
     read: Callable[..., Any],
@@ -56,7 +56,7 @@ def test_its_commands_run(
 ) -> None:
     known = {shlex.split(command)[3]: shlex.split(command)[3:] for command in commands(project)[1:]}
     assert list(known) == ["plan", "--config-dir=conf", "resume", "compare", "list", "best", "ui"]
-    (project / "hpo_runs").symlink_to(project.parent / "hpo_runs")  # a store that is ready
+    (project / "hpo_runs").symlink_to(project.parent / "hpo_runs")  # a store with its tables
     monkeypatch.chdir(project)
     monkeypatch.syspath_prepend(project)
     for name in ("my_models", "my_data"):
@@ -90,7 +90,7 @@ def test_its_commands_run(
         ("under/my-project", "new under/my_project"),
     ],
 )
-def test_a_name_that_python_would_not_take_is_refused(
+def test_invalid_package_name_is_refused_with_a_valid_one(
     name: str, fix: str, hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo("new", name) == 2
@@ -98,7 +98,7 @@ def test_a_name_that_python_would_not_take_is_refused(
     assert [path.name for path in workdir.iterdir()] == ["hpo_runs"]
 
 
-def test_what_is_there_is_not_written_over(
+def test_existing_files_are_not_overwritten(
     hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (workdir / "mine").mkdir()

@@ -1,4 +1,4 @@
-"""A study that begins from the winner of another one: in workers, resumed, and logged."""
+"""A study that starts from the best model of another: in workers, resumed, and logged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from hpo.models.base import Origin
 from hpo.study.build import build_dataset, build_model, resolve_model
 from hpo.tracking.store import absolute
 
-# Few rows of Fashion-MNIST, and trials that fine-tune.
+# A few rows of Fashion-MNIST, and trials that fine-tune.
 SMALL = (
     "model=transfer_cnn",
     "dataset._target_=small.load",
@@ -38,7 +38,7 @@ def origin(*overrides: str) -> Origin:
     return model.origin
 
 
-def test_a_study_begins_from_the_winner_of_another(
+def test_study_starts_from_the_best_model_of_another(
     hpo: Callable[..., int],
     read: Callable[..., Any],
     with_base: Path,
@@ -72,7 +72,7 @@ def test_a_study_begins_from_the_winner_of_another(
     files = {Path(file.path).name for file in client.list_artifacts(study.run_id, "test")}
     assert {"filters.png", "feature_maps.png"} <= files
 
-    # The base has another winner by now: what was trained so far did not begin from it, and so the rest does not.
+    # The other study now has another best model; the resumed study keeps the one that it started from.
     client.set_tag(base.run_id, "hpo.best_model_uri", study.tags["hpo.best_model_uri"])
     assert hpo("resume", "clothes", "executor=local", "limits.n_trials=3") == 0
     _, again, trials = read("clothes")
@@ -80,7 +80,7 @@ def test_a_study_begins_from_the_winner_of_another(
     assert [again.tags[f"hpo.base{end}"] for end in ("", "_uri", "_digest")] == [
         study.tags[f"hpo.base{end}"] for end in ("", "_uri", "_digest")
     ]
-    # Another network at the address itself is refused.
+    # Another network at the recorded address is refused.
     client.set_tag(study.run_id, "hpo.base_uri", study.tags["hpo.best_model_uri"])
     capsys.readouterr()
     assert hpo("resume", "clothes", "executor=local", "limits.n_trials=4") == 2
@@ -88,7 +88,7 @@ def test_a_study_begins_from_the_winner_of_another(
     client.set_tag(base.run_id, "hpo.best_model_uri", base.tags["hpo.best_model_uri"])
 
 
-def test_a_base_can_be_named_as_mlflow_does(read: Callable[..., Any], with_base: Path) -> None:
+def test_base_can_be_an_address_of_mlflow(read: Callable[..., Any], with_base: Path) -> None:
     _, base, _ = read("mnist-base")
     by_name = origin()
     assert by_name.uri == base.tags["hpo.best_model_uri"]
@@ -102,18 +102,18 @@ def test_a_base_can_be_named_as_mlflow_does(read: Callable[..., Any], with_base:
     for name in names:
         assert origin(f"model.base={name}") == Origin(name, name, by_name.digest)
     assert not (with_base / "mlflow.db").exists()
-    # Also from an experiment that is not there yet.
+    # An experiment that does not exist yet finds it, too.
     assert origin("tracking.experiment=another") == by_name
 
 
-def test_a_plan_knows_the_base_and_trains_nothing(
+def test_plan_names_the_base_and_trains_nothing(
     hpo: Callable[..., int],
     with_base: Path,
     keras_home_with_data: Path,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/another.db")  # as an earlier study of the process may have left it
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/another.db")  # as if set by an earlier study of the process
     assert hpo("plan", *SMALL) == 0
     said = capsys.readouterr().out
     assert f"mnist-base ({origin().uri})" in said
@@ -121,7 +121,7 @@ def test_a_plan_knows_the_base_and_trains_nothing(
     assert not (with_base / "hpo_runs" / "studies").exists()
 
 
-def test_a_base_that_cannot_be_had_is_refused_before_any_training(
+def test_unavailable_base_is_refused_before_training(
     hpo: Callable[..., int], read: Callable[..., Any], with_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ("model=svm", "dataset=iris", "strategy=random", "limits.n_trials=1", "executor.threads_per_trial=1")
@@ -144,7 +144,7 @@ def test_a_base_that_cannot_be_had_is_refused_before_any_training(
     assert not (with_base / "hpo_runs" / "studies" / "refused").exists()
 
 
-def test_without_any_store_it_says_how_to_make_a_base(
+def test_error_without_a_store_says_how_to_make_a_base(
     hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (workdir / "hpo_runs" / "mlflow.db").unlink()

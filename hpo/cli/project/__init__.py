@@ -1,1 +1,1 @@
-"""``hpo new``: a working folder for a project of your own."""
+"""``hpo new``: create a project folder with your own model and data."""

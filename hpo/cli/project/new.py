@@ -1,4 +1,4 @@
-"""A working folder for models and data of one's own, written from the templates in ``hpo/template``."""
+"""Create a project folder with a model, data and a test from the templates in ``template/``."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ SUFFIX = ".jinja"
 
 
 def write(folder: Path) -> list[Path]:
-    """Write the files into ``folder``, which is made where it is not there.
+    """Write the project files into ``folder``, which is created if it does not exist.
 
     Returns:
-        What was written, relative to ``folder``.
+        Paths of the written files, relative to ``folder``.
 
     Raises:
-        ConfigError: when the name cannot be one of a Python package, or something is there already.
+        ConfigError: if the name is not a valid package name, the folder is not empty, or it cannot be written to.
     """
     name = folder.resolve().name
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
-        words = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
-        close = words if re.match(r"[A-Za-z]", words) and not keyword.iskeyword(words) else f"my_{words or 'project'}"
-        expected = "letters, digits and '_', beginning with a letter, and no word of Python's own"
-        raise ConfigError("new", name, expected, f"python -m hpo new {folder.parent / close}")
+        plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
+        valid = plain if re.match(r"[A-Za-z]", plain) and not keyword.iskeyword(plain) else f"my_{plain or 'project'}"
+        expected = "letters, digits and '_', starting with a letter, and not a Python keyword"
+        raise ConfigError("new", name, expected, f"python -m hpo new {folder.parent / valid}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError("new", folder, "a folder that is not there yet, or an empty one", "choose another name")
+        raise ConfigError("new", folder, "a new or empty folder", "choose another name")
 
     import jinja2
 

@@ -9,7 +9,7 @@ from hpo.datasets.readers import roles
 from hpo.errors import DatasetError
 
 
-def column(*values: Any) -> pd.Series[Any]:
+def column(*values: Any) -> "pd.Series[Any]":
     return pd.Series(list(values), dtype="object")
 
 

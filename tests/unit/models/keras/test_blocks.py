@@ -10,7 +10,7 @@ NAN = float("nan")
 TABLE = DataSpec((3,), 2, (Column("size"), Column("colour", ("red", "green", "blue")), Column("weight")))
 
 
-def answer(data: DataSpec, rows: list[list[float]], columns: list[int] | None = None) -> np.ndarray:
+def encoded(data: DataSpec, rows: list[list[float]], columns: list[int] | None = None) -> np.ndarray:
     inputs = keras.Input(data.input_shape)
     model = keras.Model(inputs, blocks.table(data, inputs, columns))
     normalization = [layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)]
@@ -19,23 +19,23 @@ def answer(data: DataSpec, rows: list[list[float]], columns: list[int] | None = 
     return np.asarray(model(np.array(rows, "float32")))
 
 
-def test_a_table_s_numbers_are_standardised_and_its_categories_one_hot() -> None:
+def test_table_standardises_numbers_and_one_hot_encodes_categories() -> None:
     rows = [[4.0, 0.0, 0.0], [0.0, 2.0, 2.0]]
-    assert answer(TABLE, rows).tolist() == [[1, -1, 1, 0, 0], [-1, 0, 0, 0, 1]]
+    assert encoded(TABLE, rows).tolist() == [[1, -1, 1, 0, 0], [-1, 0, 0, 0, 1]]
 
 
-def test_what_is_missing_is_the_mean_or_no_category() -> None:
-    assert answer(TABLE, [[NAN, NAN, 4.0]]).tolist() == [[0, 1, 0, 0, 0]]
+def test_missing_number_is_the_mean_and_missing_category_is_all_zeros() -> None:
+    assert encoded(TABLE, [[NAN, NAN, 4.0]]).tolist() == [[0, 1, 0, 0, 0]]
 
 
-def test_some_columns_can_be_taken_and_data_without_names_are_numbers() -> None:
-    assert answer(TABLE, [[4.0, 1.0, NAN]], [1]).tolist() == [[0, 1, 0]]
-    assert answer(TABLE, [[4.0, 1.0, NAN]], [1, 2]).tolist() == [[0, 0, 1, 0]]
-    assert answer(DataSpec((2,), 2), [[4.0, NAN]]).tolist() == [[1, 0]]
+def test_table_takes_selected_columns_and_unnamed_columns_are_numbers() -> None:
+    assert encoded(TABLE, [[4.0, 1.0, NAN]], [1]).tolist() == [[0, 1, 0]]
+    assert encoded(TABLE, [[4.0, 1.0, NAN]], [1, 2]).tolist() == [[0, 0, 1, 0]]
+    assert encoded(DataSpec((2,), 2), [[4.0, NAN]]).tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize(("n_classes", "width"), [(2, 1), (3, 3)])
-def test_classes_are_answered_with_probabilities(n_classes: int, width: int) -> None:
+def test_output_of_classes_is_probabilities(n_classes: int, width: int) -> None:
     inputs = keras.Input((4,))
     found = np.asarray(keras.Model(inputs, blocks.output(inputs, DataSpec((4,), n_classes)))(np.ones((2, 4))))
     assert found.shape == (2, width)
@@ -43,7 +43,7 @@ def test_classes_are_answered_with_probabilities(n_classes: int, width: int) -> 
     assert width == 1 or np.allclose(found.sum(axis=1), 1)
 
 
-def test_real_values_are_answered_in_the_target_s_own_unit() -> None:
+def test_output_of_a_regression_is_in_the_unit_of_the_target() -> None:
     inputs = keras.Input((4,))
     data = DataSpec((4,), 0, target_mean=500.0, target_std=20.0)
     model = keras.Model(inputs, blocks.output(inputs, data))
@@ -53,7 +53,7 @@ def test_real_values_are_answered_in_the_target_s_own_unit() -> None:
 
 
 @pytest.mark.parametrize("name", blocks.OPTIMIZERS)
-def test_an_optimizer_has_what_it_was_given(name: str) -> None:
+def test_optimizer_has_the_given_options(name: str) -> None:
     made = blocks.make_optimizer(name, 0.01, momentum=0.7, weight_decay=0.2, clip_norm=3.0)
     assert type(made).__name__.lower() == name
     assert float(keras.ops.convert_to_tensor(made.learning_rate)) == pytest.approx(0.01)
@@ -63,7 +63,7 @@ def test_an_optimizer_has_what_it_was_given(name: str) -> None:
     assert blocks.make_optimizer(name, 0.01, clip_norm=0.0).global_clipnorm is None
 
 
-def test_an_unknown_optimizer_or_loss_is_refused() -> None:
+def test_unknown_optimizer_or_loss_is_refused() -> None:
     with pytest.raises(ConfigError, match="adamw"):
         blocks.make_optimizer("adma", 0.01)
     inputs = keras.Input((4,))
@@ -72,7 +72,7 @@ def test_an_unknown_optimizer_or_loss_is_refused() -> None:
         blocks.compiled(model, DataSpec((4,), 0), blocks.make_optimizer("sgd", 0.1), loss="hubre")
 
 
-def test_gradients_are_clipped_as_one() -> None:
+def test_gradients_are_clipped_by_their_global_norm() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     model.compile(blocks.make_optimizer("sgd", 1.0, momentum=0.0, clip_norm=0.5), "mse", jit_compile=False)
@@ -83,7 +83,7 @@ def test_gradients_are_clipped_as_one() -> None:
 
 
 @pytest.mark.parametrize("loss", blocks.LOSSES)
-def test_a_regression_s_loss_is_the_same_in_every_unit_and_its_metrics_are_not(loss: str) -> None:
+def test_loss_of_a_regression_is_independent_of_the_unit_and_its_metrics_are_not(loss: str) -> None:
     found = []
     for unit in (1.0, 1000.0):
         data = DataSpec((4,), 0, target_mean=3 * unit, target_std=2 * unit)
@@ -109,10 +109,30 @@ def test_losses_of_several_outputs_are_weighted() -> None:
 
 
 @pytest.mark.parametrize("how", [{"shift": 0.3}, {"rotation": 0.2}, {"zoom": 0.4}, {"flip": True}])
-def test_images_vary_in_training_only(how: dict[str, float]) -> None:
+def test_augmentation_acts_in_training_only(how: dict[str, float]) -> None:
     inputs = keras.Input((8, 8, 1))
     model = keras.Model(inputs, blocks.augmented(inputs, **how))
     images = np.random.default_rng(0).random((16, 8, 8, 1), "float32")
     assert np.array_equal(model(images, training=False), images)
     assert not np.allclose(model(images, training=True), images)
     assert blocks.augmented(inputs) is inputs
+
+
+def test_hidden_layers_have_the_sizes_and_options() -> None:
+    inputs = keras.Input((4,))
+    hidden = blocks.Hidden("tanh", "glorot_uniform", l1=0.0, l2=0.1, batch_norm=True, dropout=0.5)
+    model = keras.Model(inputs, hidden(inputs, [3, 2]))
+    kinds = [type(layer).__name__ for layer in model.layers[1:]]
+    assert kinds == ["Dense", "BatchNormalization", "Activation", "Dropout"] * 2
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    assert [layer.units for layer in dense] == [3, 2]
+    assert all(layer.kernel_regularizer is not None and layer.bias is None for layer in dense)
+    assert blocks.Hidden("relu", "he_normal", 0.0, 0.0, False, 0.0)(inputs, []) is inputs
+
+
+def test_images_are_scaled_to_0_to_1() -> None:
+    inputs, x = blocks.images(DataSpec((2, 2, 1), 10))
+    pixels = np.array([[[[0], [51]], [[102], [255]]]], "uint8")
+    assert np.asarray(keras.Model(inputs, x)(pixels)).ravel() == pytest.approx([0, 0.2, 0.4, 1])
+    with pytest.raises(ConfigError, match="images with classes"):
+        blocks.images(DataSpec((4,), 10))

@@ -25,13 +25,13 @@ def units(model: keras.Model) -> list[int]:
         (mlp.classify_images, DataSpec((8, 8, 1), 0), "images with classes"),
     ],
 )
-def test_data_that_a_model_is_not_made_for_are_refused(build: object, data: DataSpec, said: str) -> None:
+def test_unsuitable_data_is_refused(build: object, data: DataSpec, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         build(data)  # type: ignore[operator]
     assert caught.value.key == "dataset"
 
 
-def test_layers_have_the_sizes_that_were_asked_for() -> None:
+def test_layers_have_the_configured_sizes() -> None:
     assert units(mlp.classify_table(CLASSES, n_layers=2, units=8)) == [8, 8, 1]
     assert units(mlp.classify_table(DataSpec((4,), 3), n_layers=0)) == [3]
     assert units(mlp.regress_table(VALUES, n_layers=3, units=32)) == [32, 32, 32, 1]

@@ -11,7 +11,7 @@ SPEC = DataSpec((20, 20, 1), 10)
 
 
 def plain() -> keras.Model:
-    """The network as its docstring says it, without any of the extras."""
+    """The network of the docstring, without optional layers."""
     kernel = {
         "activation": "relu",
         "kernel_initializer": "he_normal",
@@ -36,7 +36,7 @@ def plain() -> keras.Model:
     return model
 
 
-def test_the_defaults_compute_what_the_plain_network_does() -> None:
+def test_defaults_train_exactly_like_the_plain_network() -> None:
     data = digits.load().with_images_of((20, 20, 1))
     trained = []
     for make in (plain, lambda: mnist_cnn.build_model(SPEC, filters=4, dense_units=32)):
@@ -59,16 +59,14 @@ def test_the_defaults_compute_what_the_plain_network_does() -> None:
         ({"zoom": 0.1}, layers.RandomZoom),
     ],
 )
-def test_what_holds_over_fitting_back_is_there_when_asked_for(
-    params: dict[str, float], added: type[layers.Layer]
-) -> None:
+def test_regularising_layers_are_added_on_request(params: dict[str, float], added: type[layers.Layer]) -> None:
     plain_model, model = (mnist_cnn.build_model(SPEC, filters=4, **more) for more in ({}, params))
     count = [sum(isinstance(layer, added) for layer in m.layers) for m in (plain_model, model)]
     assert count == [0, 4 if "batch_norm" in params else 1]
     assert model.predict(np.zeros((2, 20, 20, 1), "uint8"), verbose=0).shape == (2, 10)
 
 
-def test_penalties_are_those_of_the_weights() -> None:
+def test_losses_are_the_penalties_of_the_kernels() -> None:
     model = mnist_cnn.build_model(SPEC, filters=4, l1=0.01, l2=0.1)
     kernels = [layer.kernel for layer in model.layers if hasattr(layer, "kernel")][:-1]
     wanted = sum(

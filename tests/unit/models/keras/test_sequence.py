@@ -18,7 +18,7 @@ SPEC = DataSpec((WINDOW, 1), 0)
 
 
 def windows(n: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """A sine around ``level``, a thousand high, and what follows each window."""
+    """Windows of a sine around ``level`` with amplitude 1000, and the value after each."""
     series = level + 1000 * np.sin(np.arange(n + WINDOW) / 3)
     x = np.lib.stride_tricks.sliding_window_view(series[:-1], WINDOW)[:, :, None].astype("float32")
     return x, series[WINDOW:]
@@ -31,22 +31,22 @@ def fit(fold: FoldData, epochs: int = 3, spec: DataSpec = SPEC, **params: Any) -
 
 @pytest.mark.parametrize("kind", sequence.KINDS)
 @pytest.mark.parametrize("residual", [False, True])
-def test_it_learns_in_the_unit_of_the_target(kind: str, residual: bool) -> None:
+def test_predictions_are_in_the_unit_of_the_target(kind: str, residual: bool) -> None:
     x, y = windows(200, level=5000)
     fitted = fit(FoldData(x, y, None, None), 15, kind=kind, residual=residual, learning_rate=1e-2)
     mae = fitted.evaluate(x, y)["mae"]
     assert mae < 0.5 * np.abs(x[:, -1, 0] - y).mean() < 0.5 * np.abs(y - y.mean()).mean()
 
 
-def test_a_residual_model_follows_a_level_that_it_has_not_seen() -> None:
+def test_residual_model_follows_an_unseen_level() -> None:
     x, y = windows(200, level=0)
     fitted = fit(FoldData(x, y, None, None), residual=True, learning_rate=1e-4)
     far, answer = windows(50, level=1e5)
-    # The network says hardly anything yet: it is the last value that carries the level.
+    # The network is almost untrained: the level comes from the last value of the window.
     assert np.abs(fitted.predict(far)[:, 0] - answer).max() < 1e4
 
 
-def test_scored_rows_have_no_part_in_the_normalisation() -> None:
+def test_normalisation_depends_on_training_rows_only() -> None:
     x, y = windows(80)
     probes = windows(20, level=100)[0]
     watched, far = windows(30), windows(30, level=1e4)
@@ -57,7 +57,7 @@ def test_scored_rows_have_no_part_in_the_normalisation() -> None:
 
 
 @pytest.mark.parametrize("kind", sequence.KINDS)
-def test_several_layers_features_and_every_control_of_over_fitting(kind: str) -> None:
+def test_several_layers_features_and_all_regularisation_options_train(kind: str) -> None:
     x, y = windows(40)
     two = np.concatenate([x, x**2], axis=2)
     options = {"n_layers": 2, "dropout": 0.2, "l1": 1e-4, "l2": 1e-4, "loss": "huber", "optimizer": "adamw"}
@@ -67,7 +67,7 @@ def test_several_layers_features_and_every_control_of_over_fitting(kind: str) ->
 
 
 @pytest.mark.parametrize(
-    ("spec", "options", "said"),
+    ("spec", "options", "message"),
     [
         (SPEC, {"kind": "transformer"}, "model.kind"),
         (SPEC, {"loss": "mape"}, "model.loss"),
@@ -75,6 +75,6 @@ def test_several_layers_features_and_every_control_of_over_fitting(kind: str) ->
         (DataSpec((WINDOW, 1), 2), {}, "real targets"),
     ],
 )
-def test_what_it_cannot_take_is_refused(spec: DataSpec, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_unsuitable_data_or_option_is_refused(spec: DataSpec, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         sequence.sequence_regressor(spec, **options)

@@ -20,7 +20,7 @@ SPEC = DataSpec((LENGTH,), 2, n_words=N_WORDS)
 
 
 def texts(n: int, seed: int) -> np.ndarray:
-    """Rows with repeated, rare and no words, padded in front."""
+    """Rows with repeated, rare and no words, with leading padding."""
     made = np.random.default_rng(seed)
     x = (made.pareto(1.0, (n, LENGTH)) * 3).astype("int32").clip(1, N_WORDS - 1)
     x[np.arange(LENGTH) < made.integers(0, LENGTH + 1, n)[:, None]] = 0
@@ -34,7 +34,7 @@ def fit(build: Any, fold: FoldData, **params: Any) -> Any:
 
 
 @pytest.mark.parametrize("max_words", [5, 100])
-def test_the_bag_of_words_is_a_dense_layer_over_zeros_and_ones(max_words: int) -> None:
+def test_bag_of_words_equals_a_dense_layer_over_multi_hot_rows(max_words: int) -> None:
     x = texts(50, 0)
     inputs = keras.Input((LENGTH,), dtype="int32")
     kernel = layers.Embedding(max_words + vocabulary.N_RESERVED, 4, embeddings_initializer="glorot_uniform")
@@ -50,7 +50,7 @@ def test_the_bag_of_words_is_a_dense_layer_over_zeros_and_ones(max_words: int) -
         for word in words:
             if of_word[word] >= vocabulary.N_RESERVED:
                 multi_hot[row, of_word[word] - vocabulary.N_RESERVED] = 1
-    assert multi_hot.any(axis=1).sum() < len(x)  # a text without a known word is among them
+    assert multi_hot.any(axis=1).sum() < len(x)  # there is a text without a known word
     assert (multi_hot.sum(axis=1) < (x > 0).sum(axis=1)).any()
     dense = layers.Dense(4)
     dense.build((None, max_words))
@@ -60,7 +60,7 @@ def test_the_bag_of_words_is_a_dense_layer_over_zeros_and_ones(max_words: int) -
 
 
 @pytest.mark.parametrize(("build", "options"), [(text.text_bow_mlp, {}), (text.text_rnn, {"units": 4})])
-def test_scored_rows_have_no_part_in_the_vocabulary(build: Any, options: dict[str, Any]) -> None:
+def test_vocabulary_depends_on_training_rows_only(build: Any, options: dict[str, Any]) -> None:
     x, y = texts(64, 1), np.arange(64) % 2
     probes = texts(40, 2)
     watched, others = texts(32, 3), np.full((32, LENGTH), N_WORDS - 1, "int32")
@@ -75,7 +75,7 @@ def test_scored_rows_have_no_part_in_the_vocabulary(build: Any, options: dict[st
     assert not np.array_equal(first, third)
 
 
-def test_order_and_repetition_do_not_matter_to_a_bag() -> None:
+def test_bag_of_words_ignores_order_and_repetition() -> None:
     x, y = texts(64, 1), np.arange(64) % 2
     fitted = fit(text.text_bow_mlp, FoldData(x, y, None, None))
     same = np.array([[0, 0, 0, 1, 2, 3, 3, 3], [0, 3, 2, 2, 0, 1, 1, 3]], "int32")
@@ -85,7 +85,7 @@ def test_order_and_repetition_do_not_matter_to_a_bag() -> None:
 
 @pytest.mark.parametrize("cell", list(blocks.RECURRENT_LAYERS))
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_masked_padding_changes_nothing(cell: str, bidirectional: bool) -> None:
+def test_masked_padding_does_not_change_predictions(cell: str, bidirectional: bool) -> None:
     keras.utils.set_random_seed(0)
     options = {"cell": cell, "bidirectional": bidirectional, "units": 3}
     model = text.text_rnn(SPEC, **options)
@@ -101,7 +101,7 @@ def test_masked_padding_changes_nothing(cell: str, bidirectional: bool) -> None:
 
 
 @pytest.mark.parametrize("build", [text.text_bow_mlp, text.text_rnn])
-def test_several_classes_and_every_control_of_over_fitting(build: Any) -> None:
+def test_several_classes_and_all_regularisation_options_train(build: Any) -> None:
     spec = DataSpec((LENGTH,), 3, n_words=N_WORDS)
     options: dict[str, Any] = {"l1": 1e-4, "l2": 1e-4, "dropout": 0.2, "optimizer": "adamw", "clip_norm": 1.0}
     if build is text.text_bow_mlp:
@@ -114,7 +114,7 @@ def test_several_classes_and_every_control_of_over_fitting(build: Any) -> None:
 
 
 @pytest.mark.parametrize("build", [text.text_bow_mlp, text.text_rnn])
-def test_what_is_no_text_is_refused(build: Any) -> None:
+def test_unsuitable_data_or_option_is_refused(build: Any) -> None:
     with pytest.raises(ConfigError, match="word numbers"):
         build(DataSpec((LENGTH,), 2))
     with pytest.raises(ConfigError, match="max_words"):

@@ -15,25 +15,25 @@ def inner(model: keras.Model) -> keras.Model:
 
 
 @pytest.mark.parametrize(("first_columns", "widths"), [(None, [4, 3]), (1, [1, 6]), (4, [6, 1])])
-def test_the_columns_are_handed_out_to_two_inputs(first_columns: int | None, widths: list[int]) -> None:
+def test_columns_are_distributed_to_two_inputs(first_columns: int | None, widths: list[int]) -> None:
     model = two_input_mlp.build_model(DATA, first_columns=first_columns)
     assert [tensor.shape[1] for tensor in inner(model).inputs] == widths
     assert model.predict(np.zeros((2, 5)), verbose=0).shape == (2, 3)
 
 
 @pytest.mark.parametrize("first_columns", [0, 5, -1, 2.5, True])
-def test_a_group_without_columns_is_refused(first_columns: object) -> None:
+def test_input_without_columns_is_refused(first_columns: object) -> None:
     with pytest.raises(ConfigError, match=r"first_columns=2"):
         two_input_mlp.build_model(DATA, first_columns=first_columns)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("aux_weight", [-0.1, 1.0])
-def test_a_weight_that_is_no_share_is_refused(aux_weight: float) -> None:
+def test_aux_weight_outside_its_range_is_refused(aux_weight: float) -> None:
     with pytest.raises(ConfigError, match="aux_weight"):
         two_input_mlp.build_model(DATA, aux_weight=aux_weight)
 
 
-def test_the_second_output_sees_the_second_input_alone() -> None:
+def test_second_output_depends_on_the_second_input_only() -> None:
     model = two_input_mlp.build_model(DATA, first_columns=2, aux_weight=0.3)
     rows = np.zeros((2, 5))
     rows[1, 0] = 3.0

@@ -1,4 +1,4 @@
-"""Other libraries' code, unmodified, as studies of ours with full records."""
+"""Unmodified Optuna objectives as studies with complete records."""
 
 import json
 import os
@@ -13,94 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hpo.tracking.reader import load_config, load_text, trial_runs
-
-STUDY = (
-    "model=keras_tuner",
-    "model.hypermodel=hypermodels.build_model",
-    "dataset=digits",
-    "dataset._target_=hypermodels.diabetes",
-    "objective.metric=val_mae",
-    "max_epochs=2",
-    "executor.threads_per_trial=1",
-)
-SPACE = {
-    "units": {"type": "int", "low": 32, "high": 512, "step": 32},
-    "optimizer": {"type": "categorical", "choices": ["adam", "sgd"]},
-}
-
-
-@pytest.mark.parametrize("strategy", ["optuna", "keras_random", "grid"])
-def test_a_keras_tuner_example_runs_unmodified(
-    strategy: str, hpo: Callable[..., int], read: Callable[..., Any]
-) -> None:
-    part = ["strategy.oversize=shuffle"] if strategy == "grid" else []  # of 32 combinations
-    assert hpo(*STUDY, f"strategy={strategy}", *part, "limits.n_trials=3", "study=mine") == 0
-    client, study, trials = read("mine")
-    assert len(trials) == 3
-    assert len({json.dumps(trial.params, sort_keys=True) for trial in trials}) == 3
-    for trial in trials:
-        assert set(trial.params) == {"units", "optimizer"}
-        assert int(trial.params["units"]) % 32 == 0
-    best = next(t for t in trials if str(t.number) == study.tags["hpo.best_trial"])
-    assert best.value == min(trial.value for trial in trials if trial.value is not None)
-    assert {"loss", "val_loss", "mae", "val_mae"} <= set(client.get_run(best.run_id).data.metrics)
-    assert study.metrics["test_mae"] > 0
-    recorded = yaml.safe_load(load_config(client, study))
-    assert {
-        name: {key: value for key, value in parameter.items() if value is not None}
-        for name, parameter in recorded["search_space"].items()
-    } == SPACE
-    assert study.params["search_space.units.high"] == "512"
-
-
-def test_it_is_planned_resumed_and_repeated(
-    hpo: Callable[..., int], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert hpo("plan", *STUDY) == 0
-    assert "units" in capsys.readouterr().out
-    assert hpo(*STUDY, "strategy=random", "limits.n_trials=1", "study=mine") == 0
-    assert hpo("resume", "mine", "limits.n_trials=2") == 0
-    _, study, trials = read("mine")
-    assert len(trials) == 2
-    capsys.readouterr()
-    assert hpo("best", "mine") == 0
-    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("python -m hpo ")]
-    assert hpo(*shlex.split(command)[3:], "study=again") == 0
-    assert read("again")[2][0].params == next(t.params for t in trials if str(t.number) == study.tags["hpo.best_trial"])
-
-
-def test_a_file_may_narrow_the_model_s_space(
-    hpo: Callable[..., int], workdir: Path, read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = workdir / "conf" / "search_space"
-    folder.mkdir(parents=True)
-    (folder / "narrow.yaml").write_text(
-        "defaults: [from_model]\nunits: {type: int, low: 8, high: 8}\n"
-        "batch_size: {type: categorical, choices: [32, 64]}\n"
-    )
-    narrow = ("--config-dir=conf", "search_space=narrow")
-    assert hpo(*STUDY, *narrow, "strategy=random", "limits.n_trials=1", "max_epochs=1") == 0
-    _, _, (trial,) = read()
-    assert trial.params["units"] == "8"
-    assert set(trial.params) == {"units", "optimizer", "batch_size"}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (("model=svm", "search_space=from_model"), "the model comes with none"),
-        (("model=keras_tuner",), "model.hypermodel"),
-        (("model=keras_tuner", "model.hypermodel=nowhere.build"), "nowhere"),
-        ((*STUDY, "enqueue=[{units: 33, optimizer: adam}]"), "enqueue[0].units"),
-        ((*STUDY, "objective.metric=val_mse2", "objective.direction=minimize"), "val_mse2"),
-    ],
-)
-def test_what_does_not_fit_is_refused(
-    wrong: tuple[str, ...], said: str, hpo: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert hpo(*wrong) == 2
-    assert said in capsys.readouterr().err
+from hpo.tracking.reader import load_text, trial_runs
 
 
 def objective(name: str, *arguments: str) -> tuple[str, ...]:
@@ -113,7 +26,7 @@ SIMPLE = objective("sklearn_simple", "objective.metric=accuracy", "objective.dir
 
 @pytest.mark.parametrize("executor", ["inline", "local"])
 @pytest.mark.parametrize("strategy", ["optuna", "optuna_random"])
-def test_an_optuna_objective_with_conditional_params_runs_unmodified(
+def test_objective_with_conditional_params_runs_unmodified(
     strategy: str, executor: str, hpo: Callable[..., int], read: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo(*SIMPLE, f"strategy={strategy}", f"executor={executor}", "limits.n_trials=8") == 0
@@ -130,7 +43,7 @@ def test_an_optuna_objective_with_conditional_params_runs_unmodified(
         assert 0.3 < trial.value <= 1
     best = next(t for t in trials if str(t.number) == study.tags["hpo.best_trial"])
     assert best.value == max(trial.value for trial in trials)
-    # Said of what is not the study's; nothing is refitted or tested.
+    # The study has no data of its own: nothing is refitted or tested.
     assert (study.tags["hpo.dataset"], study.tags["hpo.resampling"], study.tags["hpo.n_folds"]) == ("own", "own", "1")
     assert not {"hpo.best_model_uri", "hpo.tested_trial", "hpo.problems"} & {k for k, v in study.tags.items() if v}
     assert not any(name.startswith(("test_", "refit_")) for name in study.metrics)
@@ -141,7 +54,7 @@ def test_an_optuna_objective_with_conditional_params_runs_unmodified(
 
 
 @pytest.mark.parametrize("executor", ["inline", "local"])
-def test_an_optuna_objective_that_reports_is_pruned_with_its_history(
+def test_reporting_objective_is_pruned_and_its_history_is_recorded(
     executor: str, hpo: Callable[..., int], read: Callable[..., Any]
 ) -> None:
     workers = ["executor.workers=2"] if executor == "local" else []
@@ -153,7 +66,7 @@ def test_an_optuna_objective_that_reports_is_pruned_with_its_history(
     for trial in trials:
         points = client.get_metric_history(trial.run_id, "val_error")
         (fold,) = trial.folds
-        # Under the steps of the objective.
+        # Steps are those that the objective reports.
         steps = sorted(point.step for point in points)
         assert steps == list(range(0, 60, 5))[: fold["outcome"]["epochs_run"]]
         assert fold["outcome"]["monitor"] == "val_error"
@@ -165,7 +78,7 @@ def test_an_optuna_objective_that_reports_is_pruned_with_its_history(
     assert study.metrics["epochs_total"] == sum(len(client.get_metric_history(t.run_id, "at_step")) for t in trials)
 
 
-def test_an_objective_s_failures_are_told_apart_and_the_search_goes_on(
+def test_failures_have_different_reasons_and_the_search_continues(
     hpo: Callable[..., int], read: Callable[..., Any]
 ) -> None:
     limits = ("limits.n_trials=9", "limits.max_consecutive_failures=null")
@@ -177,15 +90,13 @@ def test_an_objective_s_failures_are_told_apart_and_the_search_goes_on(
     ):
         assert expected in text
     assert [trial.state for trial in trials] == ["FAIL"] * 5 + ["PRUNED", "COMPLETE", "FAIL", "FAIL"]
-    # Of another kind than before.
+    # A parameter that changes its type between trials is refused.
     assert all(text.startswith("SuggestionRefused") for text in said[7:])
     for trial in (trials[0], trials[7]):
         assert [file.path for file in client.list_artifacts(trial.run_id)] == ["traceback_fold_0.txt"]
 
 
-def test_what_an_objective_notes_is_kept_and_several_objectives_are(
-    hpo: Callable[..., int], read: Callable[..., Any]
-) -> None:
+def test_user_attributes_and_several_objectives_are_recorded(hpo: Callable[..., int], read: Callable[..., Any]) -> None:
     assert hpo(*objective("layered", "strategy=optuna_random", "limits.n_trials=4", "study=notes")) == 0
     client, _, trials = read("notes")
     for trial in trials:
@@ -201,7 +112,7 @@ def test_what_an_objective_notes_is_kept_and_several_objectives_are(
         assert trial.tags["hpo.pareto"] == "true"
 
 
-def test_studies_of_objectives_are_planned_listed_repeated_and_raised(
+def test_study_is_planned_resumed_listed_and_repeated_but_not_compared(
     hpo: Callable[..., int], read: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo("plan", *PRUNED) == 0
@@ -232,7 +143,7 @@ def test_studies_of_objectives_are_planned_listed_repeated_and_raised(
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_a_killed_study_of_an_objective_goes_on_with_the_same_values(
+def test_killed_study_resumes_with_the_same_values(
     n_workers: int, hpo: Callable[..., int], read: Callable[..., Any], workdir: Path
 ) -> None:
     local = ["executor=local", f"executor.workers={n_workers}", "strategy=optuna_random", "limits.n_trials=6"]
@@ -242,7 +153,7 @@ def test_a_killed_study_of_an_objective_goes_on_with_the_same_values(
     with (workdir / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=workdir, stdout=log, stderr=log, env={**os.environ})
     try:
-        # While the third trial trains, its params being recorded.
+        # Kill it while the third trial trains, after its first parameter is recorded.
         while not (outbox.exists() and '["trial-0002", "batch", {"metrics"' in outbox.read_text()):
             assert process.poll() is None, (workdir / "log").read_text()
             time.sleep(0.02)
@@ -262,12 +173,12 @@ def test_a_killed_study_of_an_objective_goes_on_with_the_same_values(
         assert cut.data.tags["hpo.superseded"] == "true"
         assert cut.data.params.items() <= whole.data.params.items()
     if n_workers == 1:
-        assert cut.data.params == whole.data.params  # all was asked for by then
+        assert cut.data.params == whole.data.params  # all params were requested before the kill
         assert hpo(*arguments, "study=whole") == 0
         assert [(t.params, t.value) for t in read("whole")[2]] == [(t.params, t.value) for t in trials]
 
 
-def test_a_lost_worker_s_trial_asks_again_and_is_given_the_same(
+def test_trial_of_a_lost_worker_is_given_the_same_params_again(
     hpo: Callable[..., int], read: Callable[..., Any]
 ) -> None:
     assert hpo(*objective("killed_once", "executor=local", "limits.n_trials=2", "study=mine")) == 0
@@ -281,7 +192,7 @@ def test_a_lost_worker_s_trial_asks_again_and_is_given_the_same(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("options", "message"),
     [
         (("model=optuna_objective",), "model.objective"),
         (objective("nothing"), "model.objective = objectives.nothing"),
@@ -298,11 +209,11 @@ def test_a_lost_worker_s_trial_asks_again_and_is_given_the_same(
         (("model=svm", "resampling=own"), "folds of the study, since model=svm does not split its data itself"),
     ],
 )
-def test_what_does_not_fit_an_objective_is_refused_before_training(
-    wrong: tuple[str, ...], said: str, hpo: Callable[..., int], capsys: pytest.CaptureFixture[str], workdir: Path
+def test_option_that_does_not_fit_an_objective_is_refused_before_training(
+    options: tuple[str, ...], message: str, hpo: Callable[..., int], capsys: pytest.CaptureFixture[str], workdir: Path
 ) -> None:
-    assert hpo(*wrong) == 2
+    assert hpo(*options) == 2
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert err.count("expected:") == 1
     assert not list((workdir / "hpo_runs" / "studies").glob("*/outbox.jsonl"))
