@@ -5,7 +5,7 @@
     def build_model(data: DataSpec, *, units: int = 64, learning_rate: float = 1e-3) -> keras.Model: ...
 
 A search space may name its keyword-only parameters, and also ``batch_size`` and ``schedule``, which apply to training.
-Layers with an ``adapt`` method (``Normalization``, :func:`~.vocabulary.vocabulary`, …) are adapted to the training rows of
+Layers with an ``adapt`` method (``Normalization``, :mod:`~.keras.vocabulary`, …) are adapted to the training rows of
 each fold before training, so that scored rows do not influence them. A model with several outputs learns the same
 target at each of them; only the first output is evaluated, predicted and saved, the others help training. The function
 may attach Keras callbacks to the model that it returns, as ``model.callbacks``.
