@@ -67,7 +67,7 @@ def _load_weights(study: Study, best: Trial, folder: Path, show: Callable[[str],
         weights = again.weights_path
         if again.score != best.value:
             problem = (
-                f"the weights of the best model were lost; trained again it scored {again.score}, not {best.value}"
+                f"the weights of the best model were lost; trained again, it scored {again.score}, not {best.value}"
             )
     if weights is None:
         raise StudyFailed(problem or "the weights of the best model are lost, and training it again gave none")

@@ -105,7 +105,7 @@ def test_resume_without_a_complete_trial_deletes_all_weights(tmp_path: Path) -> 
 
 def test_resume_takes_the_first_of_equal_trials_by_the_time_of_their_end(tmp_path: Path) -> None:
     kept = weights(tmp_path)
-    trials = [trial(0, 0.5, ended_seconds=9.0), trial(1, 0.5, ended_seconds=3.0), trial(2, 0.5), trial(3, 0.5)]
+    trials = [trial(0, 0.5, ended_seconds=9.0), trial(1, 0.5, ended_seconds=0.5), trial(2, 0.5), trial(3, 0.5)]
     assert [each.number for each in kept.restore(trials, [])] == [2, 3, 1, 0]
     assert kept.best is not None
     assert kept.best.number == 2

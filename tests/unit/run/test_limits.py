@@ -99,6 +99,12 @@ def test_restored_trials_count_and_restored_failures_do_not() -> None:
     assert check(limits) is StopCause.N_TRIALS
 
 
+def test_new_study_has_spent_nothing() -> None:
+    limits = StudyLimits(Limits(9, max_consecutive_failures=1))
+    assert (limits.seconds, limits.epochs, limits.n_finished, limits.is_interrupted) == (0.0, 0, 0, False)
+    assert check(limits) is None
+
+
 def test_without_a_limit_nothing_ends_a_study() -> None:
     limits = StudyLimits(Limits(n_trials=10_000))
     limits.start_clock()
