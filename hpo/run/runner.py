@@ -11,7 +11,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from hpo.core.measurement import Measurement, OnReport, step_of
@@ -49,6 +50,7 @@ class Runner:
         overrides: the command line that defines the study, for the record.
         recorded: the record of a study that is resumed; None for a new one.
         changes: the differences from the recorded study, if the user resumes it in spite of them.
+        clock: returns seconds, for ``limits.timeout_seconds``.
     """
 
     def __init__(
@@ -59,13 +61,14 @@ class Runner:
         overrides: Sequence[str] = (),
         recorded: RecordedStudy | None = None,
         changes: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.study = study
         self.recorder = TrialRecorder(study, tracker)
         self._tracker, self._view = tracker, view
         self._overrides, self._recorded, self._changes = list(overrides), recorded, changes
         definition = study.definition
-        self._limits = StudyLimits(definition.limits)
+        self._limits = StudyLimits(definition.limits, clock)
         self._weights = BestWeights(tracker.folder, study.model.weights_suffix, definition.objective)
         self._to_replay = RecordedTrials(recorded.trials if recorded else ())
         self._declared = DeclaredSpace()

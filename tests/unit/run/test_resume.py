@@ -1,5 +1,6 @@
-"""A study that goes on: what its record has is neither trained nor recorded again."""
+"""Resumed studies: what the record contains is neither trained nor recorded again."""
 
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,13 @@ from hpo.tracking.reader import find_study, load_trials
 from hpo.tracking.resume import load_from_outbox
 from hpo.tracking.writer import Tracker
 
+pytestmark = pytest.mark.mlflow
+
 FOLDS = StratifiedKFoldResampling(2)
 
 
 class Fits:
-    """How often each params were trained, on whatever fold."""
+    """Counts how often the params with each value of x were trained, over all folds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.counts: Counter[float] = Counter()
@@ -52,7 +55,7 @@ def place(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 class StopAt(Silent):
-    """A user who interrupts at an epoch of a trial."""
+    """Interrupts the study at one epoch of one trial."""
 
     def __init__(self, trial: int, fold: int, epoch: int) -> None:
         super().__init__()
@@ -60,13 +63,10 @@ class StopAt(Silent):
 
     def epoch_ended(self, number: int, fold: int, epoch: int, *_: Any) -> None:
         if (number, fold, epoch) == self.at:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
-def test_finished_trials_are_not_trained_again_and_a_running_one_is(place: Place, fits: Fits) -> None:
+def test_finished_trials_are_not_trained_again_but_a_running_one_is(place: Place, fits: Fits) -> None:
     alone = {p["x"]: (p["x"] - 0.3) ** 2 + 0.1 / 3 for p in GOOD}
     stopped = place.run(Listed(GOOD), 4, StopAt(2, 0, 1))
     assert stopped.end is StopCause.INTERRUPTED
@@ -77,7 +77,7 @@ def test_finished_trials_are_not_trained_again_and_a_running_one_is(place: Place
     assert result.end is StopCause.N_TRIALS
     assert fits.counts == {0.9: 1, 0.5: 1, 0.7: 2, 0.4: 1}
     assert {t.params["x"]: t.value for t in result.trials} == pytest.approx(alone)
-    assert [t.value for t in strategy.seen] == [t.value for t in result.trials]  # the strategy was told of all
+    assert [t.value for t in strategy.seen] == [t.value for t in result.trials]  # all were reported to the strategy
     runs = place.runs
     assert study_run(runs).info.status == "FINISHED"
     assert place.steps(study_run(runs), "n_complete") == [0, 1, 2, 3]
@@ -90,7 +90,7 @@ def test_finished_trials_are_not_trained_again_and_a_running_one_is(place: Place
     assert [trial.run_id for trial in load_trials(place.client, found)][2] == new.info.run_id
 
 
-def test_a_pruner_is_told_again_what_it_has_seen(place: Place) -> None:
+def test_recorded_curves_are_reported_to_the_pruner_again(place: Place) -> None:
     place.run(Listed(GOOD, prune_at=1), 2)
     strategy = Listed(GOOD, prune_at=1)
     place.run(strategy, 4, recorded=place.recorded())
@@ -100,7 +100,7 @@ def test_a_pruner_is_told_again_what_it_has_seen(place: Place) -> None:
     assert [trial.state for trial in strategy.seen] == [State.PRUNED] * 4
 
 
-def test_folds_that_came_to_their_end_are_taken_over(place: Place, fits: Fits) -> None:
+def test_finished_folds_are_not_trained_again(place: Place, fits: Fits) -> None:
     place.run(Listed(GOOD[:2]), 2, StopAt(1, 1, 0), resampling=FOLDS)
     recorded = place.recorded(n_folds=2)
     assert [sorted(each.results) for each in recorded.trials] == [[(0, 3), (1, 3)], [(0, 3)]]
@@ -113,7 +113,7 @@ def test_folds_that_came_to_their_end_are_taken_over(place: Place, fits: Fits) -
 
 
 class Rungs(Strategy):
-    """Takes all through a rung of one epoch, and the first two on to three."""
+    """Trains all trials for one epoch, and the first two for three."""
 
     tags = Listed.tags
 
@@ -129,11 +129,11 @@ class Rungs(Strategy):
 
 
 @pytest.mark.parametrize("at", [(3, 1, 0), (0, 1, 2)], ids=["first rung", "second rung"])
-def test_rungs_are_taken_over(place: Place, fits: Fits, at: tuple[int, int, int]) -> None:
+def test_finished_rungs_are_not_trained_again(place: Place, fits: Fits, at: tuple[int, int, int]) -> None:
     place.run(Rungs(), 4, StopAt(*at), resampling=FOLDS)
     result = place.run(Rungs(), 4, recorded=place.recorded(n_folds=2), resampling=FOLDS)
     assert [trial.state for trial in result.trials] == [State.COMPLETE] * 2 + [State.PRUNED] * 2
-    # 2 folds at each rung, and one fold once more: the one that was being trained.
+    # 2 folds at each rung, and the interrupted fold once more.
     assert sum(fits.counts.values()) == 2 * 4 + 2 * 2 + 1
     for run in trial_runs(place.runs):
         if run.data.tags.get("hpo.superseded") != "true":
@@ -142,7 +142,7 @@ def test_rungs_are_taken_over(place: Place, fits: Fits, at: tuple[int, int, int]
             assert place.steps(run, "fold_1/score") == [1, 3][: 1 + (n_epochs == 3)]
 
 
-def test_the_outbox_tells_the_same_as_mlflow(place: Place) -> None:
+def test_outbox_and_mlflow_have_the_same_record(place: Place) -> None:
     place.run(Listed([*GOOD[:2], {"x": 0.1, "kind": "nan"}], prune_at=None), 3, StopAt(1, 1, 1), resampling=FOLDS)
     from_store, from_disk = place.recorded(2), load_from_outbox(FOLDER, ("loss", "val_loss"), 2)
     assert from_disk is not None
@@ -160,7 +160,7 @@ def test_the_outbox_tells_the_same_as_mlflow(place: Place) -> None:
     assert from_store.texts("fingerprint.json") == from_disk.texts("fingerprint.json")
 
 
-def test_a_study_that_mlflow_never_heard_of_goes_on_from_its_outbox(place: Place, fits: Fits) -> None:
+def test_study_that_mlflow_does_not_have_is_resumed_from_its_outbox(place: Place, fits: Fits) -> None:
     place.is_reachable = False
     place.run(Listed(GOOD), 4, StopAt(2, 0, 1))
     recorded = load_from_outbox(FOLDER, ("loss", "val_loss"), 1)
@@ -176,7 +176,7 @@ def test_a_study_that_mlflow_never_heard_of_goes_on_from_its_outbox(place: Place
     assert all(place.steps(run, "val_loss") == [0, 1, 2] for run in finished)
 
 
-def test_the_test_split_is_scored_again_only_by_another_winner(place: Place, fits: Fits) -> None:
+def test_test_split_is_scored_again_only_for_another_best_trial(place: Place, fits: Fits) -> None:
     first = place.run(Listed(GOOD[1:2]), 1)
     assert first.test is not None
     assert first.n_tests == 1
@@ -189,7 +189,7 @@ def test_the_test_split_is_scored_again_only_by_another_winner(place: Place, fit
     assert "2 times by this study" in study_run(place.runs).data.tags["mlflow.note.content"]
 
 
-def test_the_weights_of_the_best_trial_stay_and_are_made_again_where_they_are_gone(place: Place, fits: Fits) -> None:
+def test_lost_weights_of_the_best_trial_are_trained_again(place: Place, fits: Fits) -> None:
     place.run(Listed(GOOD[:3]), 3, StopAt(2, 0, 1))
     weights = FOLDER / "trial-0001.npz"
     assert [path.name for path in FOLDER.glob("trial-*")] == [weights.name]
@@ -202,8 +202,8 @@ def test_the_weights_of_the_best_trial_stay_and_are_made_again_where_they_are_go
     assert weights.exists()
 
 
-def test_the_first_to_end_stays_the_best_of_equals(place: Place) -> None:
-    equal = [{"x": 0.4, "kind": "good", "depth": depth} for depth in (1, 2)]  # which makes no difference
+def test_first_of_equal_trials_stays_the_best(place: Place) -> None:
+    equal = [{"x": 0.4, "kind": "good", "depth": depth} for depth in (1, 2)]  # depth does not change the score
     first = place.run(Listed(equal), 2)
     recorded = place.recorded()
     ended = [replace(each, trial=replace(each.trial, ended_seconds=-each.trial.number)) for each in recorded.trials]
@@ -213,7 +213,7 @@ def test_the_first_to_end_stays_the_best_of_equals(place: Place) -> None:
     assert (first.best.number, again.best.number) == (0, 1)
 
 
-def test_limits_are_totals_of_all_sessions(place: Place, fits: Fits) -> None:
+def test_limits_count_over_all_sessions(place: Place, fits: Fits) -> None:
     first = place.run(Listed(GOOD), 4, limits=Limits(max_epochs_total=8))
     assert [t.epochs_run for t in first.trials] == [3, 3, 2]
     tags = study_run(place.runs).data.tags
@@ -226,7 +226,7 @@ def test_limits_are_totals_of_all_sessions(place: Place, fits: Fits) -> None:
     assert study_run(place.runs).data.tags["hpo.spent_epochs"] == "11"
 
 
-def test_a_winner_of_a_smaller_budget_is_trained_again_with_that_budget(place: Place) -> None:
+def test_best_trial_of_a_smaller_budget_is_trained_again_with_that_budget(place: Place) -> None:
     class Small(Listed):
         def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
             trial = evaluate.open(GOOD[0])
@@ -238,10 +238,10 @@ def test_a_winner_of_a_smaller_budget_is_trained_again_with_that_budget(place: P
     recorded = place.recorded()
     again = place.run(Small([]), 2, recorded=replace(recorded, tags={**recorded.tags, "hpo.tested_trial": ""}))
     assert result.best is not None
-    assert again.problems == ()  # it scored what it had scored
+    assert again.problems == ()  # its score is the same
 
 
-def test_failures_in_a_row_are_counted_anew(place: Place) -> None:
+def test_consecutive_failures_start_again_from_zero(place: Place) -> None:
     bad = [{"x": x, "kind": "raise"} for x in (0.1, 0.2, 0.3)]
     place.run(Listed(bad[:2]), 2)
     recorded = place.recorded()
@@ -251,7 +251,7 @@ def test_failures_in_a_row_are_counted_anew(place: Place) -> None:
     assert result.best.number == 2
 
 
-def test_equal_params_that_were_proposed_twice_are_two_trials(place: Place, fits: Fits) -> None:
+def test_equal_params_that_are_proposed_twice_are_two_trials(place: Place, fits: Fits) -> None:
     twice: list[dict[str, Any]] = [GOOD[0], GOOD[0], GOOD[1]]
     place.run(Listed(twice[:2]), 2)
     place.run(Listed(twice), 3, recorded=place.recorded())

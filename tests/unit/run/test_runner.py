@@ -1,6 +1,8 @@
-"""The runner with a model whose curves are a formula and the real tracker on SQLite."""
+"""Whole studies of a model with known curves, recorded in MLflow on SQLite."""
 
 import json
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,22 +29,28 @@ from hpo.strategies.base import Evaluate, SearchProblem, Strategy
 from hpo.tracking.store import open_store
 from hpo.tracking.writer import Tracker
 
+pytestmark = pytest.mark.mlflow
+
 
 @pytest.fixture
 def run(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Result, mlflow.MlflowClient, list[Run]]]:
-    # The toy has no library of its own that MLflow could log a model of.
+    # The toy model has no flavour that MLflow could log.
     monkeypatch.setattr("hpo.run.finalize.save_model", lambda *_: None)
     monkeypatch.setattr(Tracker, "log_model", lambda *_: None)
 
     def start(
-        strategy: Strategy, limits: Limits, view: Silent | None = None, **options: Any
+        strategy: Strategy,
+        limits: Limits,
+        view: Silent | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        **options: Any,
     ) -> tuple[Result, mlflow.MlflowClient, list[Run]]:
         client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
         folder = Path("hpo_runs/studies/toy-study")
         tracker = Tracker(folder, "toy", lambda: (client, experiment), lambda text: None)
         try:
             built = study(strategy, limits, **options)
-            result = Runner(built, tracker, view or Silent(), ["seed=0"]).run()
+            result = Runner(built, tracker, view or Silent(), ["seed=0"], clock=clock).run()
         finally:
             tracker.close()
         return result, client, client.search_runs([experiment], order_by=["attributes.start_time ASC"])
@@ -50,7 +58,7 @@ def run(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[R
     return start
 
 
-def test_a_study_ends_when_the_space_is_exhausted(run: Callable[..., Any]) -> None:
+def test_study_ends_when_the_space_is_exhausted(run: Callable[..., Any]) -> None:
     strategy = Listed([{"x": 0.9, "kind": "good"}, {"x": 0.3, "kind": "good"}, {"x": 0.5, "kind": "good"}])
     result, _, runs = run(strategy, Limits(n_trials=10))
     assert result.end is StopCause.EXHAUSTED
@@ -70,7 +78,7 @@ def test_a_study_ends_when_the_space_is_exhausted(run: Callable[..., Any]) -> No
     assert [(p.step, p.value) for p in points] == [(0, values[0]), (1, values[1]), (2, values[1])]
 
 
-def test_only_what_defines_a_study_becomes_a_param_and_no_secret_is_kept(run: Callable[..., Any]) -> None:
+def test_params_of_a_study_are_its_definition_without_secrets(run: Callable[..., Any]) -> None:
     _, client, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1))
     parent = study_run(runs)
     assert "secret" not in str(parent.data.tags)
@@ -87,7 +95,7 @@ def test_only_the_best_weights_stay_on_disk(run: Callable[..., Any]) -> None:
     assert [p.name for p in Path("hpo_runs/studies/toy-study").glob("*.npz")] == ["trial-0003.npz"]
 
 
-def test_n_trials_counts_complete_pruned_and_failed_trials_exactly(run: Callable[..., Any]) -> None:
+def test_n_trials_counts_complete_and_failed_trials(run: Callable[..., Any]) -> None:
     proposals = [{"x": 0.5, "kind": kind} for kind in ("good", "nan", "raise", "memory", "good", "good")]
     result, client, runs = run(Listed(proposals), Limits(n_trials=5))
     assert result.end is StopCause.N_TRIALS
@@ -102,7 +110,7 @@ def test_n_trials_counts_complete_pruned_and_failed_trials_exactly(run: Callable
     assert result.best.state is State.COMPLETE
 
 
-def test_pruning_is_recorded_with_what_was_measured(run: Callable[..., Any]) -> None:
+def test_pruned_trial_is_recorded_with_its_curve(run: Callable[..., Any]) -> None:
     strategy = Listed([{"x": 0.5, "kind": "good"}], prune_at=1)
     result, client, runs = run(strategy, Limits(n_trials=1))
     assert [(m.fold, m.epoch) for m in strategy.measured] == [(0, 0), (0, 1)]
@@ -114,7 +122,7 @@ def test_pruning_is_recorded_with_what_was_measured(run: Callable[..., Any]) -> 
     assert result.best is None
 
 
-def test_failures_in_a_row_end_a_study_as_failed(run: Callable[..., Any]) -> None:
+def test_consecutive_failures_end_a_study_as_failed(run: Callable[..., Any]) -> None:
     kinds = ("raise", "good", "raise", "raise", "good")
     result, _, runs = run(Listed([{"x": 0.5, "kind": k} for k in kinds]), Limits(9, max_consecutive_failures=2))
     assert result.end is StopCause.FAILURES
@@ -122,7 +130,7 @@ def test_failures_in_a_row_end_a_study_as_failed(run: Callable[..., Any]) -> Non
     assert study_run(runs).info.status == "FAILED"
 
 
-def test_epochs_are_never_spent_beyond_their_limit(run: Callable[..., Any]) -> None:
+def test_epochs_do_not_exceed_their_limit(run: Callable[..., Any]) -> None:
     proposals = [{"x": 0.5, "kind": "good"}] * 5
     result, _, runs = run(Listed(proposals), Limits(n_trials=5, max_epochs_total=7))
     assert result.end is StopCause.MAX_EPOCHS
@@ -133,19 +141,23 @@ def test_epochs_are_never_spent_beyond_their_limit(run: Callable[..., Any]) -> N
     assert [t.state for t in exact.trials] == [State.COMPLETE, State.COMPLETE]
 
 
-def test_a_timeout_closes_the_running_trial_as_interrupted(run: Callable[..., Any]) -> None:
-    proposals = [{"x": 0.5, "kind": "slow"}] * 5
-    result, _, runs = run(Listed(proposals), Limits(timeout_seconds=0.6), max_epochs=8)
-    assert result.end is StopCause.TIMEOUT
-    assert result.seconds < 1.5
+def test_timeout_interrupts_the_running_trial(run: Callable[..., Any]) -> None:
+    view, now = Silent(), [0.0]
+
+    def wait() -> None:
+        now[0] += 0.25
+
+    view.on_epoch = wait
+    proposals = [{"x": 0.5, "kind": "good"}] * 5
+    result, _, runs = run(Listed(proposals), Limits(timeout_seconds=1.0), view, max_epochs=3, clock=lambda: now[0])
+    assert (result.end, result.seconds) == (StopCause.TIMEOUT, 1.0)
+    assert [trial.epochs_run for trial in result.trials] == [3, 1]
     assert result.trials[-1].stop_reason is StopReason.INTERRUPTED
     assert study_run(runs).info.status == "FINISHED"
     assert study_run(runs).data.metrics["n_interrupted"] == 1
 
 
-def test_ctrl_c_closes_the_running_trial_and_keeps_what_was_done(run: Callable[..., Any]) -> None:
-    import signal
-
+def test_ctrl_c_interrupts_the_running_trial_and_keeps_the_record(run: Callable[..., Any]) -> None:
     view = Silent()
     epochs = 0
 
@@ -165,7 +177,7 @@ def test_ctrl_c_closes_the_running_trial_and_keeps_what_was_done(run: Callable[.
     assert [r.info.status for r in trial_runs(runs)] == ["FINISHED", "KILLED"]
 
 
-def test_a_plot_that_fails_costs_a_warning_and_not_the_study(
+def test_failed_plot_is_a_problem_and_not_a_failed_study(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
@@ -180,14 +192,14 @@ def test_a_plot_that_fails_costs_a_warning_and_not_the_study(
     assert parent.data.metrics["test_loss"] == result.test.metrics["loss"]
 
 
-def test_epochs_of_interrupted_trials_are_counted(run: Callable[..., Any]) -> None:
+def test_epochs_of_interrupted_trials_are_counted_apart(run: Callable[..., Any]) -> None:
     result, _, runs = run(Listed([{"x": 0.5, "kind": "good"}] * 3), Limits(max_epochs_total=4))
     assert [t.epochs_run for t in result.trials] == [3, 1]
     metrics = study_run(runs).data.metrics
     assert (metrics["epochs_total"], metrics["epochs_interrupted"]) == (3, 1)
 
 
-def test_a_strategy_that_breaks_leaves_a_closed_study(run: Callable[..., Any], workdir: Path) -> None:
+def test_error_of_a_strategy_closes_the_study_as_failed(run: Callable[..., Any], workdir: Path) -> None:
     class Broken(Listed):
         def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
             super().search(search, evaluate)
@@ -204,8 +216,8 @@ def test_a_strategy_that_breaks_leaves_a_closed_study(run: Callable[..., Any], w
 FOLDS = StratifiedKFoldResampling(2)
 
 
-class Raising(Listed):
-    """Takes two proposals of one trial each through two rungs."""
+class TwoRungs(Listed):
+    """Trains two trials for one epoch, and the second for three."""
 
     def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         opened = [evaluate.open(params) for params in self.proposals]
@@ -216,9 +228,9 @@ class Raising(Listed):
         opened[1].close()
 
 
-def test_a_rung_goes_on_with_the_same_trial_and_records_every_epoch_once(run: Callable[..., Any]) -> None:
+def test_larger_budget_continues_the_trial_and_records_each_epoch_once(run: Callable[..., Any]) -> None:
     proposals = [{"x": 0.9, "kind": "good"}, {"x": 0.5, "kind": "good"}]
-    result, client, runs = run(Raising(proposals), Limits(n_trials=2), resampling=FOLDS)
+    result, client, runs = run(TwoRungs(proposals), Limits(n_trials=2), resampling=FOLDS)
     dropped, kept = trial_runs(runs)
     assert [t.state for t in sorted(result.trials, key=lambda t: t.number)] == [State.PRUNED, State.COMPLETE]
     assert (dropped.data.metrics["epochs_run"], dropped.data.metrics["epochs_saved"]) == (2, 4)
@@ -234,8 +246,8 @@ def test_a_rung_goes_on_with_the_same_trial_and_records_every_epoch_once(run: Ca
     assert parent.data.metrics["refit_epochs"] == 3
 
 
-class Loses(InlineExecutor):
-    """Loses so many workers, each after its task, for a reason."""
+class LosingExecutor(InlineExecutor):
+    """Loses the worker after each of its first tasks."""
 
     retries = 1
 
@@ -261,16 +273,16 @@ class Loses(InlineExecutor):
         (StopReason.NODE_LOST, MAX_LOST_NODES + 1, MAX_LOST_NODES + 1, "FAIL"),
     ],
 )
-def test_a_node_that_is_lost_is_no_retry_but_not_without_end(
+def test_node_loss_retries_are_bounded(
     run: Callable[..., Any], reason: StopReason, n_times: int, n_attempts: int, state: str
 ) -> None:
-    _, _, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1), executor=Loses(reason, n_times))
+    _, _, runs = run(Listed([{"x": 0.5, "kind": "good"}]), Limits(n_trials=1), executor=LosingExecutor(reason, n_times))
     attempts = sorted(trial_runs(runs), key=lambda attempt: int(attempt.data.tags["hpo.attempt"]))
     assert [attempt.data.tags["hpo.state"] for attempt in attempts] == ["WAITING"] * (n_attempts - 1) + [state]
     assert {attempt.data.tags["hpo.stop_reason"] for attempt in attempts[:-1]} == {reason.value}
 
 
-def test_failed_trials_of_a_halving_search_are_failed_and_count_in_a_row(run: Callable[..., Any]) -> None:
+def test_failed_trials_of_successive_halving_count_as_consecutive_failures(run: Callable[..., Any]) -> None:
     from hpo.strategies.sklearn import HalvingRandomStrategy
 
     result, _, runs = run(HalvingRandomStrategy(min_epochs=3), Limits(n_trials=12), resampling=FOLDS)
@@ -282,13 +294,13 @@ def test_failed_trials_of_a_halving_search_are_failed_and_count_in_a_row(run: Ca
     assert limited.end is StopCause.FAILURES
 
 
-def test_the_last_epoch_is_refitted_for_as_long_as_the_folds_trained(run: Callable[..., Any]) -> None:
+def test_refit_of_the_last_epoch_trains_as_long_as_the_folds(run: Callable[..., Any]) -> None:
     listed = Listed([{"x": 0.5, "kind": "good"}])
     _, _, runs = run(listed, Limits(n_trials=1), resampling=FOLDS, max_epochs=5, restore_best_weights=False)
     assert study_run(runs).data.metrics["refit_epochs"] == 5
 
 
-def test_a_winner_that_cannot_be_refitted_costs_a_warning_and_not_the_result(
+def test_failed_refit_is_a_problem_and_the_result_is_kept(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = toy.CurveModel.fit
