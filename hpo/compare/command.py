@@ -19,11 +19,10 @@ from hpo.compare.conclusion import conclude
 from hpo.compare.eligibility import PlannedStudy, check_finished, reason_unfinished
 from hpo.compare.export import write_tables
 from hpo.compare.groups import group_studies
-from hpo.compare.ledger import AnalysisLedger, overlapping, question_key
+from hpo.compare.ledger import AnalysisLedger, overlapping, question_keys
 from hpo.compare.load import count_test_scorings, load
 from hpo.compare.spec import ComparisonSpec, to_name
 from hpo.compare.spending import AnalysisPlan, plan_analysis
-from hpo.compare.studies import flat
 from hpo.compare.tasks import Task, TaskRanking
 from hpo.errors import ConfigError, HpoError, redact
 from hpo.tracking.comparisons import load_interim_analyses, log_comparison
@@ -53,7 +52,7 @@ def find_finished(
     found: set[str] = set()
     for record in records:
         if record.name in level_of and record.name not in found and reason_unfinished(record) is None:
-            identity = flat(json.loads(load_text(client, record, Artifact.IDENTITY)))
+            identity = json.loads(load_text(client, record, Artifact.IDENTITY))
             check_finished(record, identity, planned[level_of[record.name]])
             found.add(record.name)
     return found
@@ -108,12 +107,13 @@ def compare_studies(
     with tempfile.TemporaryDirectory(prefix="hpo-") as cache:
         studies, left_out = load(client, chosen, Path(cache))
         group = group_studies(studies, spec.by, left_out)
-        key = question_key(group)
-        title = spec.title if spec.levels else f"{spec.by}-{key[:6]}"
+        keys = question_keys(group)
+        title = spec.title if spec.levels else f"{spec.by}-{keys[0][:6]}"
         comparisons = output_path / "comparisons"
         folder = comparisons / title / folder_name(group.studies)
         folder.mkdir(parents=True, exist_ok=True)
-        ledger = AnalysisLedger(comparisons, key, load_interim_analyses(client, experiment_id, key))
+        logged = [each for key in keys for each in load_interim_analyses(client, experiment_id, key)]
+        ledger = AnalysisLedger(comparisons, keys, logged)
         asked = AnalysisPlan(spec.min_effect, spec.max_seeds, spec.alpha)
         plan = plan_analysis(asked, overlapping(ledger.analyses, group.seeds, group.studies))
         missing = sorted(named - {study.name for study in studies})
@@ -128,7 +128,7 @@ def compare_studies(
         for name in missing:
             console.print(f"[yellow]missing:[/] {escape(name)}; run the same command again", highlight=False)
         if is_logged and not missing:
-            _log(comparison, client, experiment_id, title, key, [page, report, *tables], console)
+            _log(comparison, client, experiment_id, title, keys[0], [page, report, *tables], console)
         return comparison
 
 

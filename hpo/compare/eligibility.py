@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from hpo.compare.studies import ABSENT, TAGGED_GROUPS, ComparedStudy, flat, level_of
+from hpo.compare.studies import ABSENT, TAGGED_GROUPS, ComparedStudy, level_of
+from hpo.core.mappings import flattened
 from hpo.errors import ConfigError
+from hpo.study.identity import differences
+from hpo.study.previous_format import FORMAT, in_form_of
 from hpo.tracking.reader import StudyRecord
 from hpo.tracking.schema import Tag, limit_tag, read_metrics_on_test
 
@@ -21,8 +24,10 @@ IMPLIED_KEYS = {
     "resampling": ("resampling",),
     "dataset": ("dataset", "data_digest"),
 }
-# Libraries whose versions must be equal, whatever the strategy uses.
-SHARED_VERSIONS = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn")
+# Libraries whose versions must be equal in all studies that use them, whatever the factor is.
+SHARED_LIBRARIES = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn")
+# Part of recorded keys, so they never change.
+_FORMAT_1_LIBRARIES = ("hpo", "keras", "tensorflow", "numpy", "scikit-learn")
 LIMITS = ("n_trials", "timeout_seconds", "max_epochs_total")
 # Dataset of objectives that load their own data.
 OWN_DATASET = "own"
@@ -55,24 +60,75 @@ def shared_settings(study: ComparedStudy, by: str) -> dict[str, Any]:
     return _shared_settings(study.identity, study.record.tags, by)
 
 
+def aligned_settings(studies: Sequence[ComparedStudy], by: str) -> dict[str, dict[str, Any]]:
+    """Run id → settings that must be equal, in one format.
+
+    A study with an identity of an earlier format has not recorded all of them. It takes the others from the newest
+    study of the current format that it agrees with.
+
+    Args:
+        studies: newest first.
+    """
+    current = [study for study in studies if study.identity["format"] == FORMAT]
+    settings = {study.record.run_id: shared_settings(study, by) for study in studies}
+    for study in studies:
+        if study.identity["format"] != FORMAT:
+            agreeing = next((other for other in current if _agree(study, other, by)), None)
+            if agreeing is not None:
+                identity = in_form_of(study.identity, agreeing.identity)
+                settings[study.record.run_id] = _shared_settings(identity, study.record.tags, by)
+    return settings
+
+
+def _agree(one: ComparedStudy, other: ComparedStudy, by: str) -> bool:
+    """Whether two studies of different formats are equal in every shared setting that both record."""
+    differing = differences(one.recorded_identity, other.recorded_identity)
+    is_equal = all(_is_ignored(key, by) for key in differing)
+    return is_equal and _limits(one.record.tags) == _limits(other.record.tags)
+
+
 def _shared_settings(identity: Mapping[str, Any], tags: Mapping[str, str], by: str) -> dict[str, Any]:
-    ignored = _ignored_keys(by)
-    kept = {k: v for k, v in identity.items() if not any(k == i or k.startswith(f"{i}.") for i in ignored)}
-    kept |= {f"versions.{name}": identity.get(f"versions.{name}") for name in SHARED_VERSIONS}
-    return kept | {f"limits.{name}": tags.get(limit_tag(name)) for name in LIMITS}
+    return {key: value for key, value in identity.items() if not _is_ignored(key, by)} | _limits(tags)
 
 
-def _ignored_keys(by: str) -> tuple[str, ...]:
-    implied = IMPLIED_KEYS.get(by, (by.replace("/", "."),))
+def format_1_settings(study: ComparedStudy, by: str) -> dict[str, Any]:
+    """Shared settings as the version that recorded identities of format 1 had them, for the keys of its comparisons."""
+    identity = flattened(study.recorded_identity)
     data = ("data_digest",) if by.partition(".")[0] == "dataset" else ()
-    return ("seed", "folds_digest", "versions", *implied, *data)
+    ignored = ("seed", "folds_digest", "versions", *IMPLIED_KEYS.get(by, (by.replace("/", "."),)), *data)
+    kept = {k: v for k, v in identity.items() if not any(k == each or k.startswith(f"{each}.") for each in ignored)}
+    kept |= {f"versions.{name}": identity.get(f"versions.{name}") for name in _FORMAT_1_LIBRARIES}
+    return kept | _limits(study.record.tags)
 
 
-def describe_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The first keys whose values differ, with both values: ``max_epochs (9, not 8)``."""
+def _limits(tags: Mapping[str, str]) -> dict[str, Any]:
+    return {f"limits.{name}": tags.get(limit_tag(name)) for name in LIMITS}
+
+
+def _is_ignored(key: str, by: str) -> bool:
+    """Whether a key of the identity may differ in a comparison by ``by``."""
+    part = by.replace("/", ".").partition(".")[0]
+    of_part = (f"versions.{part}", f"code.{part}", *(("data_digest",) if part == "dataset" else ()))
+    ignored = ("seed", "folds_digest", "format", *IMPLIED_KEYS.get(by, (by.replace("/", "."),)), *of_part)
+    return any(key == each or key.startswith(f"{each}.") for each in ignored)
+
+
+def shared_versions(study: ComparedStudy) -> dict[str, str]:
+    """Library → version, of the libraries in :data:`SHARED_LIBRARIES` that the study used."""
+    keys = ((key.split(".", 2), value) for key, value in study.identity.items() if key.startswith("versions."))
+    return {path[-1]: value for path, value in keys if path[-1] in SHARED_LIBRARIES}
+
+
+def compare_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Key → both values, of the keys whose values differ; None stands for a missing key."""
     keys = [key for key in sorted({*one, *other}) if one.get(key) != other.get(key)]
-    shown = [f"{key} ({one.get(key)}, not {other.get(key)})" for key in keys[:N_SHOWN_DIFFERENCES]]
-    n_hidden = len(keys) - len(shown)
+    return {key: (one.get(key), other.get(key)) for key in keys}
+
+
+def describe_differences(differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """The first differences with both values, as in ``max_epochs (9, not 8)``."""
+    shown = [f"{key} ({one}, not {other})" for key, (one, other) in differing.items()][:N_SHOWN_DIFFERENCES]
+    n_hidden = len(differing) - len(shown)
     return ", ".join(shown) + (f" and {n_hidden} more" if n_hidden else "")
 
 
@@ -81,7 +137,7 @@ class PlannedStudy:
     """A study of a comparison before it runs, with the values that will be recorded of it.
 
     Args:
-        identity: with dotted keys, as in :class:`~hpo.compare.studies.ComparedStudy`.
+        identity: see :attr:`hpo.study.study.Study.identity`.
         tags: its limits, by :func:`hpo.tracking.schema.limit_tag`.
         choices: config group → chosen option.
     """
@@ -101,10 +157,14 @@ class PlannedStudy:
             expected = "a model that can be tested: comparisons are of test scores, and an objective has no test data"
             fix = "python -m hpo list shows the results of studies with an objective"
             raise ConfigError("model", study.names.model, expected, fix)
-        identity = json.loads(json.dumps(study.identity, default=str))
         limits = study.definition.limits
         tags = {limit_tag(name): str(getattr(limits, name)) for name in LIMITS}
-        return cls(flat(identity), tags, study.names.choices)
+        return cls(study.identity, tags, study.names.choices)
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The identity with dotted keys."""
+        return flattened(self.identity)
 
 
 def check_levels(by: str, planned: Mapping[str, PlannedStudy]) -> None:
@@ -119,10 +179,10 @@ def check_levels(by: str, planned: Mapping[str, PlannedStudy]) -> None:
     """
     name = by.removeprefix("model.")
     for level, study in planned.items():
-        if name != by and any(key.startswith(f"search_space.{name}.") for key in study.identity):
+        if name != by and any(key.startswith(f"search_space.{name}.") for key in study.settings):
             expected = f"a key that is not in the search space, where {level} would only set the first trial"
             raise ConfigError("by", by, expected, f"'~search_space.{name}'")
-    values = {level: level_of(by, each.identity, each.choices) for level, each in planned.items()}
+    values = {level: level_of(by, each.settings, each.choices) for level, each in planned.items()}
     if ABSENT in values.values():
         expected = "a config group, or a key that defines a study (--cfg job shows the keys)"
         raise ConfigError("by", by, expected, "by=strategy")
@@ -131,10 +191,10 @@ def check_levels(by: str, planned: Mapping[str, PlannedStudy]) -> None:
         raise ConfigError("levels", list(values), expected, "levels=[0.0,0.5]")
     (first, one), *others = planned.items()
     for level, other in others:
-        mine, theirs = _shared_settings(one.identity, one.tags, by), _shared_settings(other.identity, other.tags, by)
-        if mine != theirs:
-            difference = describe_difference(mine, theirs)
-            expected = f"levels that differ in {by} only; {first} and {level} also differ in {difference}"
+        mine, theirs = _shared_settings(one.settings, one.tags, by), _shared_settings(other.settings, other.tags, by)
+        if differing := compare_settings(mine, theirs):
+            also = describe_differences(differing)
+            expected = f"levels that differ in {by} only; {first} and {level} also differ in {also}"
             raise ConfigError("by", by, expected, "set these keys to one value for all levels, as KEY=VALUE")
 
 
@@ -142,15 +202,14 @@ def check_finished(record: StudyRecord, identity: Mapping[str, Any], planned: Pl
     """Check that a finished study has the settings of the planned study of the same name.
 
     Args:
-        identity: recorded identity of the finished study, with dotted keys.
+        identity: as recorded.
 
     Raises:
         ConfigError: with the settings that differ.
     """
-    seeded = ("seed", "folds_digest")
-    mine = {k: v for k, v in planned.identity.items() if k not in seeded} | dict(planned.tags)
-    theirs = {k: v for k, v in identity.items() if k not in seeded}
-    theirs |= {key: record.tags.get(key) for key in planned.tags}
-    if mine != theirs:
-        expected = f"a study with the settings of this comparison; it differs in {describe_difference(theirs, mine)}"
+    differing = differences(identity, planned.identity)
+    differing = {key: values for key, values in differing.items() if key not in ("seed", "folds_digest")}
+    differing |= compare_settings({key: record.tags.get(key) for key in planned.tags}, planned.tags)
+    if differing:
+        expected = f"a study with the settings of this comparison; it differs in {describe_differences(differing)}"
         raise ConfigError("study", record.name, expected, "name=another, which starts new studies")

@@ -7,8 +7,15 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from hpo.compare.eligibility import LeftOut, describe_difference, shared_settings
+from hpo.compare.eligibility import (
+    LeftOut,
+    aligned_settings,
+    compare_settings,
+    describe_differences,
+    shared_versions,
+)
 from hpo.compare.studies import ComparedStudy
 from hpo.errors import ConfigError
 from hpo.tracking.schema import Tag
@@ -64,12 +71,14 @@ def group_studies(studies: Sequence[ComparedStudy], by: str, left_out: Sequence[
         ConfigError: if there are not two levels with two common seeds; it names what is missing.
     """
     excluded = list(left_out)
-    placed = _place(studies, by, excluded)
+    settings = aligned_settings(studies, by)
+    placed = _place(studies, by, settings, excluded)
     if not placed:
         expected = f"finished studies that differ in {by}{_listed(excluded)}"
         fix = "python -m hpo compare 'strategies=[random,optuna]' seeds=5 … runs what is missing"
         raise ConfigError("compare", "no finished study", expected, fix)
-    found = _largest(placed, by, excluded)
+    found = _largest(placed, settings, excluded)
+    _drop_other_versions(found, excluded)
     _drop_other_folds(found, by, excluded)
     _drop_levels_with_few_seeds(found, by, excluded)
     levels = {level: dict(sorted(by_seed.items())) for level, by_seed in sorted(found.items()) if by_seed}
@@ -85,7 +94,9 @@ def group_studies(studies: Sequence[ComparedStudy], by: str, left_out: Sequence[
     return Group(by, paired, tuple(excluded))
 
 
-def _place(studies: Sequence[ComparedStudy], by: str, excluded: list[LeftOut]) -> dict[Place, ComparedStudy]:
+def _place(
+    studies: Sequence[ComparedStudy], by: str, settings: Mapping[str, Mapping[str, Any]], excluded: list[LeftOut]
+) -> dict[Place, ComparedStudy]:
     """One study for each level, seed and set of shared settings: the newest one with a test score."""
     placed: dict[Place, ComparedStudy] = {}
     for study in studies:
@@ -93,7 +104,7 @@ def _place(studies: Sequence[ComparedStudy], by: str, excluded: list[LeftOut]) -
             reason = f"the test score ({study.objective.metric}) of its winner is not recorded"
             excluded.append(LeftOut(study.name, reason))
             continue
-        place = (study.level(by), study.seed, _settings_digest(study, by))
+        place = (study.level(by), study.seed, _digest(settings[study.record.run_id]))
         if place in placed:
             reason = f"{placed[place].name} is newer and has the same {by} and seed"
             excluded.append(LeftOut(study.name, reason))
@@ -102,14 +113,14 @@ def _place(studies: Sequence[ComparedStudy], by: str, excluded: list[LeftOut]) -
     return placed
 
 
-def _settings_digest(study: ComparedStudy, by: str) -> str:
+def _digest(settings: Mapping[str, Any]) -> str:
     # 0 and 0.0 are the same value of a key.
-    values = {k: float(v) if type(v) is int else v for k, v in shared_settings(study, by).items()}
+    values = {k: float(v) if type(v) is int else v for k, v in settings.items()}
     return json.dumps(values, sort_keys=True, default=str)
 
 
 def _largest(
-    placed: Mapping[Place, ComparedStudy], by: str, excluded: list[LeftOut]
+    placed: Mapping[Place, ComparedStudy], settings: Mapping[str, Mapping[str, Any]], excluded: list[LeftOut]
 ) -> dict[str, dict[int, ComparedStudy]]:
     """Studies of the largest set with equal settings, by level and seed; sets with two levels and seeds come first."""
     sizes = Counter(digest for _, _, digest in placed)
@@ -125,15 +136,32 @@ def _largest(
 
     chosen = max(sizes, key=rank)
     inside = {place: study for place, study in placed.items() if place[2] == chosen}
-    example = shared_settings(next(iter(inside.values())), by)
+    example = settings[next(iter(inside.values())).record.run_id]
     found: dict[str, dict[int, ComparedStudy]] = {}
     for place, study in placed.items():
         if place in inside:
             found.setdefault(place[0], {})[place[1]] = study
         else:
-            reason = f"it differs in {describe_difference(shared_settings(study, by), example)}"
+            differing = compare_settings(settings[study.record.run_id], example)
+            reason = f"it differs in {describe_differences(differing)}"
             excluded.append(LeftOut(study.name, reason))
     return found
+
+
+def _drop_other_versions(found: dict[str, dict[int, ComparedStudy]], excluded: list[LeftOut]) -> None:
+    """Drop studies that used another version of a shared library than most."""
+    used = {study.name: shared_versions(study) for by_seed in found.values() for study in by_seed.values()}
+    counts: dict[str, Counter[str]] = {}
+    for versions in used.values():
+        for library, version in versions.items():
+            counts.setdefault(library, Counter())[version] += 1
+    common = {library: count.most_common(1)[0][0] for library, count in counts.items()}
+    for by_seed in found.values():
+        for seed, study in list(by_seed.items()):
+            expected = {library: common[library] for library in used[study.name]}
+            if differing := compare_settings(used[study.name], expected):
+                del by_seed[seed]
+                excluded.append(LeftOut(study.name, f"it differs in versions: {describe_differences(differing)}"))
 
 
 def _drop_other_folds(found: dict[str, dict[int, ComparedStudy]], by: str, excluded: list[LeftOut]) -> None:

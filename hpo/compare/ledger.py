@@ -15,9 +15,11 @@ from typing import Any
 
 import filelock
 
-from hpo.compare.eligibility import shared_settings
+from hpo.compare.eligibility import format_1_settings, shared_settings
 from hpo.compare.groups import Group
+from hpo.compare.studies import ComparedStudy
 from hpo.errors import ConfigError
+from hpo.study.previous_format import FORMAT
 
 LEDGER_FILE = "looks.json"
 
@@ -79,10 +81,19 @@ def overlapping(
     return [each for each in analyses if each.shares_pair(levels) and each.shares_seed(seeds)]
 
 
-def question_key(group: Group) -> str:
-    """Digest of a question: equal for all studies that differ in seed and level only, whichever levels are compared."""
-    shared = sorted((k, str(v)) for k, v in shared_settings(group.example, group.by).items())
-    question = json.dumps([group.by, shared])
+def question_keys(group: Group) -> list[str]:
+    """Digests of a question: equal for all studies that differ in seed and level only, whichever levels are compared.
+
+    A group with studies of an earlier format has one key for each format; the first one is that of the newest.
+    """
+    by_format = {study.identity["format"]: study for study in reversed(group.members)}
+    return [_question_key(by_format[each], group.by) for each in sorted(by_format, reverse=True)]
+
+
+def _question_key(study: ComparedStudy, by: str) -> str:
+    is_current = study.identity["format"] == FORMAT
+    settings = shared_settings(study, by) if is_current else format_1_settings(study, by)
+    question = json.dumps([by, sorted((key, str(value)) for key, value in settings.items())])
     return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
 
 
@@ -91,27 +102,29 @@ class AnalysisLedger:
 
     Args:
         folder: of the comparisons; its file holds the analyses of all questions.
-        key: of the question, see :func:`question_key`.
+        keys: of the question, see :func:`question_keys`.
         logged: analyses of the question that MLflow has, as recorded.
 
     Raises:
         ConfigError: if the file cannot be read.
     """
 
-    def __init__(self, folder: Path, key: str, logged: Sequence[Mapping[str, Any]]) -> None:
-        self._path, self._key = folder / LEDGER_FILE, key
-        on_disk = [InterimAnalysis.from_record(each) for each in self._read().get(key, [])]
-        in_mlflow = [InterimAnalysis.from_record(each) for each in logged]
-        missing = [each for each in in_mlflow if not any(each.is_of(own.seeds, own.levels) for own in on_disk)]
-        self.analyses = [*missing, *on_disk]
+    def __init__(self, folder: Path, keys: Sequence[str], logged: Sequence[Mapping[str, Any]]) -> None:
+        self._path, self._keys = folder / LEDGER_FILE, tuple(keys)
+        on_disk = self._read()
+        recorded = [each for key in reversed(self._keys) for each in on_disk.get(key, [])]
+        # What only MLflow has comes first, so that its plan holds.
+        known = _distinct(recorded)
+        self.analyses = [*(each for each in _distinct(logged) if not _is_in(each, known)), *known]
 
     def add(self, analysis: InterimAnalysis) -> None:
         """Record an analysis, unless one of the same seeds and levels is recorded."""
-        if any(analysis.is_of(known.seeds, known.levels) for known in self.analyses):
+        if _is_in(analysis, self.analyses):
             return
         with filelock.FileLock(self._path.with_suffix(".lock")):
             everything = self._read()
-            everything.setdefault(self._key, []).append(analysis.to_record())
+            for key in self._keys:
+                everything.setdefault(key, []).append(analysis.to_record())
             partial = self._path.with_suffix(".partial")
             partial.write_text(json.dumps(everything, indent=2), encoding="utf-8")
             partial.replace(self._path)
@@ -125,3 +138,17 @@ class AnalysisLedger:
             expected = "the file of interim analyses, as hpo wrote it"
             raise ConfigError(LEDGER_FILE, str(self._path), expected, "restore it, or move it away") from error
         return found
+
+
+def _distinct(records: Iterable[Mapping[str, Any]]) -> list[InterimAnalysis]:
+    """The first analysis of each set of seeds and levels."""
+    found: list[InterimAnalysis] = []
+    for record in records:
+        analysis = InterimAnalysis.from_record(record)
+        if not _is_in(analysis, found):
+            found.append(analysis)
+    return found
+
+
+def _is_in(analysis: InterimAnalysis, analyses: Iterable[InterimAnalysis]) -> bool:
+    return any(analysis.is_of(each.seeds, each.levels) for each in analyses)

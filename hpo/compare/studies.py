@@ -15,8 +15,10 @@ from typing import Any
 
 import pandas as pd
 
+from hpo.core.mappings import flattened
 from hpo.core.objective import Objective
 from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows
+from hpo.study.previous_format import upgraded
 from hpo.tracking.reader import StudyRecord
 from hpo.tracking.resume import RecordedStudy
 from hpo.tracking.schema import Tag, group_tag, metric_on_test, read_objective_tags, table_file
@@ -32,12 +34,13 @@ class ComparedStudy:
     """A finished study, as it is compared.
 
     Args:
-        identity: everything that defines the study, with dotted keys; see :attr:`hpo.study.study.Study.identity`.
+        recorded_identity: everything that defines the study, in the format in which it was recorded; see
+            :mod:`hpo.study.identity`.
         load_table: returns the table ``trials``, ``folds`` or ``epochs``; see :mod:`hpo.reporting.tables`.
     """
 
     record: StudyRecord
-    identity: Mapping[str, Any]
+    recorded_identity: Mapping[str, Any]
     load_table: Callable[[str], pd.DataFrame] = field(repr=False, compare=False)
 
     @property
@@ -49,6 +52,11 @@ class ComparedStudy:
     def seed(self) -> int:
         """Seed of the study."""
         return int(self.record.tags[Tag.SEED])
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """Everything that defines the study, in the current format, with dotted keys."""
+        return flattened(upgraded(self.recorded_identity))
 
     @property
     def objective(self) -> Objective:
@@ -101,7 +109,7 @@ def level_of(by: str, identity: Mapping[str, Any], choices: Mapping[str, str]) -
 
 def from_tables(record: StudyRecord, identity: Mapping[str, Any], folder: Path) -> ComparedStudy:
     """A study whose tables are Parquet files in ``folder``."""
-    return ComparedStudy(record, flat(identity), lambda name: pd.read_parquet(folder / table_file(name)))
+    return ComparedStudy(record, identity, lambda name: pd.read_parquet(folder / table_file(name)))
 
 
 def from_record(record: StudyRecord, identity: Mapping[str, Any], recorded: RecordedStudy) -> ComparedStudy:
@@ -113,15 +121,5 @@ def from_record(record: StudyRecord, identity: Mapping[str, Any], recorded: Reco
             return pd.DataFrame(trial_rows(trials, study.objective, {}))
         return pd.DataFrame(fold_rows(trials) if name == "folds" else epoch_rows(trials))
 
-    study = ComparedStudy(record, flat(identity), load_table)
+    study = ComparedStudy(record, identity, load_table)
     return study
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one mapping with dotted keys."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value} if prefix else {}
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return found

@@ -9,9 +9,18 @@ from hpo.errors import ConfigError
 from unit.compare.toy_comparison import record
 
 
-def planned(level: str, **changed: Any) -> PlannedStudy:
-    identity = {"strategy._target_": level, "max_epochs": 8, "model.dropout": 0.2, "search_space.lr.low": 0.1}
-    return PlannedStudy({**identity, **changed}, {"hpo.limits.n_trials": "4"}, {"strategy": level})
+def planned(level: str, max_epochs: int = 8, **model: Any) -> PlannedStudy:
+    identity = {
+        "format": 2,
+        "seed": 0,
+        "folds_digest": "f0",
+        "strategy": {"_target_": level},
+        "max_epochs": max_epochs,
+        "model": {"dropout": 0.2, **model},
+        "search_space": {"lr": {"low": 0.1}},
+        "versions": {"common": {"numpy": "2"}, "strategy": {level: "1"}},
+    }
+    return PlannedStudy(identity, {"hpo.limits.n_trials": "4"}, {"strategy": level})
 
 
 def refused_levels(by: str, **levels: PlannedStudy) -> ConfigError:
@@ -22,7 +31,7 @@ def refused_levels(by: str, **levels: PlannedStudy) -> ConfigError:
 
 def test_levels_that_differ_only_in_factor_are_accepted() -> None:
     check_levels("strategy", {level: planned(level) for level in ("random", "optuna")})
-    check_levels("model.dropout", {str(p): planned("random", **{"model.dropout": p}) for p in (0.0, 0.5)})
+    check_levels("model.dropout", {str(p): planned("random", dropout=p) for p in (0.0, 0.5)})
 
 
 def test_levels_that_differ_in_other_keys_are_refused() -> None:
@@ -31,7 +40,7 @@ def test_levels_that_differ_in_other_keys_are_refused() -> None:
 
 
 def test_searched_factor_is_refused() -> None:
-    refused = refused_levels("model.lr", a=planned("random", **{"model.lr": 0.1}), b=planned("random"))
+    refused = refused_levels("model.lr", a=planned("random", lr=0.1), b=planned("random"))
     assert refused.fix == "'~search_space.lr'"
 
 
@@ -41,15 +50,25 @@ def test_absent_factor_and_equal_levels_are_refused() -> None:
 
 
 def test_finished_study_with_other_settings_is_refused() -> None:
-    one = planned("random", seed=0, folds_digest="f0")
+    one = planned("random")
     done = record("mine", limits__n_trials="4")
     check_finished(done, {**one.identity, "seed": 3, "folds_digest": "f3"}, one)
-    for other in ({**one.identity, "max_epochs": 9}, {k: v for k, v in one.identity.items() if k != "model.dropout"}):
+    for other in (planned("random", max_epochs=9), planned("random", units=8)):
         with pytest.raises(ConfigError) as refused:
-            check_finished(done, other, one)
+            check_finished(done, other.identity, one)
         assert refused.value.fix.startswith("name=another")
     with pytest.raises(ConfigError):
         check_finished(record("mine", limits__n_trials="8"), one.identity, one)
+
+
+def test_finished_study_of_an_earlier_format_is_accepted() -> None:
+    one = planned("random", _target_="hpo.models.sklearn.model.SklearnModel")
+    before = {key: value for key, value in one.identity.items() if key != "format"}
+    before["model"] = {**before["model"], "_target_": "hpo.models.sklearn_model.SklearnModel"}
+    before["versions"] = {"numpy": "2", "keras": "3"}
+    check_finished(record("mine", limits__n_trials="4"), before, one)
+    with pytest.raises(ConfigError, match="numpy"):
+        check_finished(record("mine", limits__n_trials="4"), before | {"versions": {"numpy": "1"}}, one)
 
 
 def test_unfinished_study_is_left_out_with_resume_command() -> None:

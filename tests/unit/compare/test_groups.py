@@ -10,7 +10,7 @@ from hpo.compare.eligibility import LeftOut
 from hpo.compare.groups import Group, group_studies
 from hpo.compare.studies import ComparedStudy
 from hpo.errors import ConfigError
-from unit.compare.toy_comparison import study
+from unit.compare.toy_comparison import CURRENT, study
 
 
 def four() -> list[ComparedStudy]:
@@ -90,7 +90,7 @@ def test_only_versions_of_shared_libraries_must_be_equal() -> None:
     assert group_studies(studies, "strategy").left_out == ()
     more = study("random", 2, identity={"versions": {"numpy": "1"}})
     assert reasons(group_studies([*studies, more], "strategy")) == {
-        "random-2": "it differs in versions.numpy (1, not 2)"
+        "random-2": "it differs in versions.common.numpy (1, not 2)"
     }
 
 
@@ -230,3 +230,32 @@ def test_study_without_test_score_is_left_out() -> None:
 def test_studies_left_out_before_stay_left_out() -> None:
     before = LeftOut("mine", "it is running", "python -m hpo resume mine")
     assert group_studies(four(), "strategy", [before]).left_out == (before,)
+
+
+def test_studies_of_both_formats_are_compared() -> None:
+    code = {"model": {"mine": "digest"}}
+    new = [study(level, 2, base=CURRENT, identity={"code": code}) for level in ("random", "optuna")]
+    made = group_studies([*new, *four()], "strategy")
+    assert shape(made) == {"optuna": [0, 1, 2], "random": [0, 1, 2]}
+
+
+def test_study_of_an_earlier_format_with_other_settings_is_left_out() -> None:
+    new = [study(level, seed, base=CURRENT) for level in ("random", "optuna") for seed in (2, 3, 4)]
+    old = study("random", 0, name="old", identity={"max_epochs": 9})
+    other_version = study("random", 1, name="other", identity={"versions": {"numpy": "1"}})
+    made = group_studies([*new, old, other_version], "strategy")
+    assert shape(made) == {"optuna": [2, 3, 4], "random": [2, 3, 4]}
+    assert "max_epochs (9, not 8)" in reasons(made)["old"]
+    assert "versions.common.numpy (1, not 2)" in reasons(made)["other"]
+
+
+def test_versions_of_shared_libraries_are_equal_also_in_the_factor() -> None:
+    def of_model(model: str, seed: int, version: str, name: str | None = None) -> ComparedStudy:
+        identity = {"model": {"_target_": model}, "versions": {"model": {"scikit-learn": version}}}
+        tags = {"model": model, "choices": json.dumps({"model": model})}
+        return study("random", seed, base=CURRENT, identity=identity, name=name or f"{model}-{seed}", **tags)
+
+    studies = [of_model(model, seed, "1") for model in ("svm", "tree", "knn") for seed in (0, 1)]
+    made = group_studies([*studies, of_model("svm", 2, "2", "odd")], "model")
+    assert shape(made) == {"knn": [0, 1], "svm": [0, 1], "tree": [0, 1]}
+    assert reasons(made) == {"odd": "it differs in versions: scikit-learn (2, not 1)"}

@@ -4,20 +4,10 @@ import json
 import math
 from pathlib import Path
 
-from hpo.compare.studies import flat, from_tables
+from hpo.compare.studies import from_tables
 from hpo.core.objective import Objective
 from hpo.reporting.tables import epoch_rows, fold_rows, trial_rows, write_table
 from unit.compare.toy_comparison import IDENTITY, study, trial
-
-
-def test_nested_mappings_become_dotted_keys() -> None:
-    assert flat({"a": {"b": {"c": 1}, "d": [1, {"e": 2}]}, "f": None, "g": {}}) == {
-        "a.b.c": 1,
-        "a.d": [1, {"e": 2}],
-        "f": None,
-        "g": {},
-    }
-    assert flat({}) == {}
 
 
 def test_study_reads_objective_and_test_score() -> None:
@@ -72,3 +62,11 @@ def test_recorded_tables_equal_tables_made_from_trials(tmp_path: Path) -> None:
     assert read.trials["fit"].dropna().to_dict() == {0: "well-fitted"}
     assert read.epochs["val_loss"].tolist() == one.epochs["val_loss"].tolist()
     assert read.level("max_epochs") == "8"
+
+
+def test_identity_of_an_earlier_format_is_read_in_the_current_one() -> None:
+    one = study("random", 0, identity={"model": {"_target_": "hpo.models.sklearn_model.SklearnModel"}})
+    assert one.identity["format"] == 1
+    assert one.identity["model._target_"] == "hpo.models.sklearn.model.SklearnModel"
+    assert one.identity["versions.common.numpy"] == "2"
+    assert one.recorded_identity["versions"]["numpy"] == "2"

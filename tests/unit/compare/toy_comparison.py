@@ -40,6 +40,14 @@ IDENTITY: Mapping[str, Any] = {
 }
 
 
+# The same study in the current format.
+CURRENT: Mapping[str, Any] = {
+    **IDENTITY,
+    "format": 2,
+    "versions": {"common": {"hpo": "1", "numpy": "2"}, "model": {"keras": "3", "tensorflow": "2"}},
+}
+
+
 def record(name: str, state: str = "finished", **changed: Any) -> StudyRecord:
     """A study record.
 
@@ -70,6 +78,7 @@ def study(
     *,
     name: str | None = None,
     identity: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] = IDENTITY,
     **tags: Any,
 ) -> ComparedStudy:
     """A finished study of the strategy ``level``.
@@ -77,10 +86,10 @@ def study(
     Args:
         test: test accuracy of the winner.
         scores: validation scores of the trials, in the order in which they ended.
-        identity: values merged into :data:`IDENTITY`, by key.
+        identity: values merged into ``base``, by key.
         tags: see :func:`record`.
     """
-    made: dict[str, Any] = {**IDENTITY, "seed": seed, "strategy": {"_target_": f"hpo.strategies.{level}"}}
+    made: dict[str, Any] = {**base, "seed": seed, "strategy": {"_target_": f"hpo.strategies.{level}"}}
     for key, value in (identity or {}).items():
         made[key] = {**made.get(key, {}), **value} if isinstance(value, Mapping) else value
     told = {
