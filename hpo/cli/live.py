@@ -14,7 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hpo.cli.terminal import print_definition, show_params, show_seconds, unit_of
+from hpo.cli.definition import print_definition, unit_of
+from hpo.cli.formatting import show_params, show_seconds
 from hpo.core.limits import Limits
 from hpo.core.params import Params
 from hpo.core.states import State

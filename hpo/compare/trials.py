@@ -32,7 +32,7 @@ train: score on as many training rows, with the kept weights, without dropout or
 gap: how much better the training score is; fit: verdict from score, gap and learning curve
 best: epoch of the kept weights, from 0 as in Keras"""
 Command = Callable[..., str]
-"""Returns a command line that trains given params; see :func:`hpo.cli.commands.best_command`."""
+"""Returns a command line that trains given params; see :func:`hpo.cli.command_lines.best_command`."""
 
 
 def show(console: Console, client: Any, record: StudyRecord, folder: Path, command: Command) -> None:

@@ -94,7 +94,7 @@ def with_space_of_model(config: Mapping[str, Any], own: SearchSpace | None) -> d
     if own is None:
         expected = "a space of one's own, since the model comes with none"
         raise ConfigError(
-            "search_space", "from_model", expected, "search_space=NAME, as python -m hpo --help lists them"
+            "search_space", "from_model", expected, "search_space=NAME; python -m hpo help search_space lists the names"
         )
     stated = {name: spec for name, spec in config["search_space"].items() if spec.get("type") != FROM_MODEL}
     whole = {name: asdict(ParamConf(**spec)) for name, spec in own.to_config().items()}

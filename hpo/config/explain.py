@@ -77,7 +77,7 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
         kinds = {"Integer": ("a whole number", "1"), "Float": ("a number", "0.5"), "bool": ("true or false", "true")}
         expected, example = kinds.get(match.group(2), (match.group(2), "value"))
         return ConfigError(key, match.group(1), expected, f"{key}={example}")
-    return ConfigError(key or "config", value, reason, "python -m hpo --help shows the groups, --cfg job all keys")
+    return ConfigError(key or "config", value, reason, "python -m hpo --cfg job, which shows every key")
 
 
 def _first(match: re.Match[str]) -> str:
@@ -100,7 +100,7 @@ def _unknown_option(missing: str, available: list[str]) -> ConfigError:
         group,
         option,
         f"one of {', '.join(names)}" if names else "an option that exists",
-        f"{group}={close[0]}" if close else "python -m hpo --help",
+        f"{group}={close[0]}" if close else f"python -m hpo help {group}",
     )
 
 

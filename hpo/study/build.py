@@ -158,7 +158,7 @@ def _build(config: Mapping[str, Any], key: str, kind: type | None = None) -> Any
             f"{key}._target_",
             node.get("_target_"),
             f"what makes a {kind.__module__}.{kind.__name__}",
-            f"python -m hpo --help lists the options of {key}",
+            f"python -m hpo help {key} lists the options",
         )
     return built
 

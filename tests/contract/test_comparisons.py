@@ -3,7 +3,7 @@
 import pytest
 
 from hpo import config as configs
-from hpo.cli.main import plan_levels
+from hpo.cli.commands.compare import plan_levels
 from hpo.compare.spec import parse
 
 

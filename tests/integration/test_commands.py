@@ -1,4 +1,4 @@
-"""Commands that people type, on small real studies."""
+"""Commands as users type them, on small real studies."""
 
 import json
 import re
@@ -13,10 +13,8 @@ import pytest
 from hpo.tracking.reader import list_studies, load_config
 from hpo.tracking.store import open_store
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def test_list_and_best_show_a_study_and_how_to_train_its_winner_again(
+def test_list_and_best_show_a_study_and_a_command_that_trains_its_winner_again(
     hpo: Callable[..., int],
     small: tuple[str, ...],
     read: Callable[..., Any],
@@ -41,7 +39,7 @@ def test_list_and_best_show_a_study_and_how_to_train_its_winner_again(
     assert again.value == best.value
 
 
-def test_best_trains_again_what_a_strategy_without_a_first_configuration_has_found(
+def test_best_reproduces_the_winner_of_a_strategy_without_enqueued_trials(
     hpo: Callable[..., int], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = (
@@ -63,7 +61,7 @@ def test_best_trains_again_what_a_strategy_without_a_first_configuration_has_fou
     assert [fold["score"] for fold in again.folds] == [fold["score"] for fold in best.folds]
 
 
-def test_the_end_of_a_study_says_what_to_do_next(
+def test_summary_shows_trials_scores_and_next_commands(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo(*small, "limits.n_trials=2", "study=mine") == 0
@@ -84,7 +82,7 @@ def test_the_end_of_a_study_says_what_to_do_next(
         assert trial.value is None or f"{trial.value:.5f}" in shown
 
 
-def test_mnist_that_was_only_implied_falls_back_to_digits_and_everything_says_so(
+def test_implied_mnist_falls_back_to_digits_and_the_record_says_so(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     without_dataset = [o for o in small if not o.startswith("dataset")]
@@ -102,7 +100,7 @@ def test_mnist_that_was_only_implied_falls_back_to_digits_and_everything_says_so
     assert "mnist.load" not in load_config(client, study)
 
 
-def test_several_seeds_run_one_after_another(
+def test_multirun_runs_one_study_for_each_seed(
     hpo: Callable[..., int], small: tuple[str, ...], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo("-m", "strategy=optuna", "seed=0,1", *small, "limits.n_trials=1", "max_epochs=1") == 0
@@ -113,7 +111,7 @@ def test_several_seeds_run_one_after_another(
     assert [p.name for p in workdir.iterdir()] == ["hpo_runs"]
 
 
-def test_a_model_and_a_space_of_one_s_own_need_one_function_and_two_files(
+def test_own_model_needs_one_function_and_two_files(
     hpo: Callable[..., int],
     workdir: Path,
     read: Callable[..., Any],
@@ -156,28 +154,7 @@ def test_a_model_and_a_space_of_one_s_own_need_one_function_and_two_files(
     assert read("again")[2][0].params == next(t.params for t in trials if str(t.number) == study.tags["hpo.best_trial"])
 
 
-def test_the_readme_s_own_model_runs_as_written(
-    hpo: Callable[..., int], workdir: Path, read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    section = (ROOT / "README.md").read_text().partition("## A model of your own")[2].partition("\n## ")[0]
-    files = re.findall(r"^`(my_[\w/.]+)`[^\n]*\n\n```\w+\n(.*?)```$", section, re.DOTALL | re.MULTILINE)
-    assert [name for name, _ in files] == [
-        "my_models.py",
-        "my_conf/model/my_mlp.yaml",
-        "my_conf/search_space/my_mlp.yaml",
-    ]
-    for name, text in files:
-        path = workdir / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (command,) = re.findall(r"`python -m hpo (--config-dir my_conf model=my_mlp)`", section)
-    monkeypatch.syspath_prepend(workdir)
-    monkeypatch.delitem(sys.modules, "my_models", raising=False)
-    assert hpo(*command.split(), "limits.n_trials=2", "max_epochs=3") == 0
-    assert read()[1].metrics["test_accuracy"] > 0.5
-
-
-def test_reading_an_experiment_that_is_not_there_makes_none(
+def test_reading_a_missing_experiment_creates_none(
     hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo("list", "tracking.experiment=typo") == 2
@@ -186,7 +163,7 @@ def test_reading_an_experiment_that_is_not_there_makes_none(
     assert client.get_experiment_by_name("typo") is None
 
 
-def test_the_fallback_that_is_shipped_may_be_stated(
+def test_shipped_fallback_dataset_can_be_set_explicitly(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any]
 ) -> None:
     without_dataset = [o for o in small if not o.startswith("dataset")]
@@ -195,7 +172,7 @@ def test_the_fallback_that_is_shipped_may_be_stated(
 
 
 @pytest.mark.parametrize("command", [["list"], ["best", "none"], ["ui"]])
-def test_reading_makes_no_store(
+def test_reading_creates_no_store(
     command: list[str], hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo(*command, "tracking.uri=sqlite:///nowhere.db") == 2
@@ -203,7 +180,7 @@ def test_reading_makes_no_store(
     assert not (workdir / "nowhere.db").exists()
 
 
-def test_a_study_that_is_not_there_is_answered_with_those_that_are(
+def test_unknown_study_is_refused_with_the_known_ones(
     hpo: Callable[..., int], small: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo(*small, "study=mine", "limits.n_trials=1", "max_epochs=1") == 0
@@ -211,7 +188,7 @@ def test_a_study_that_is_not_there_is_answered_with_those_that_are(
     assert "mine" in capsys.readouterr().err
 
 
-def test_the_ledger_of_early_stopping_is_for_what_trains_in_epochs(
+def test_early_stopping_ledger_covers_models_that_train_in_epochs(
     hpo: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = ("dataset=iris", "strategy=random", "limits.n_trials=2", "executor=inline", "max_epochs=4")

@@ -139,7 +139,7 @@ class SklearnModel(Model):
             kind, wanted = ("regresses", "classes") if self._is_regressor else ("classifies", "a real target")
             expected = f"a model for {wanted}, since that is what the data have"
             raise ConfigError(
-                "model", f"{self._class.__name__}, which {kind}", expected, "python -m hpo --help lists models"
+                "model", f"{self._class.__name__}, which {kind}", expected, "python -m hpo help model lists the models"
             )
 
     def metrics(self, spec: DataSpec) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 import pytest
 
-from hpo.cli.terminal import show_limits, show_params, show_seconds
+from hpo.cli.formatting import show_limits, show_params, show_seconds
 from hpo.core.limits import Limits
 
 
