@@ -18,6 +18,7 @@ from pathlib import Path
 from hpo import config as configs
 from hpo.cli import commands
 from hpo.cli.overview import GROUPS, overview
+from hpo.core.process import prepare_process
 from hpo.tracking import schema
 
 DOCS = Path(__file__).resolve().parent
@@ -117,6 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Writes the generated parts of the pages in docs/.")
     parser.add_argument("--check", action="store_true", help="print the differences and change nothing")
     parsed = parser.parse_args()
+    prepare_process()
     code = 0
     for page in sorted(DOCS.glob("*.md")):
         before = page.read_text(encoding="utf-8")
