@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.dummy import DummyClassifier
@@ -14,6 +13,7 @@ from hpo.core.params import Params, ParamValue
 from hpo.datasets.base import Array, Dataset, DataSpec
 from hpo.models.base import Fit, FittedModel, Model
 from hpo.models.fitting import EpochMonitor
+from hpo.models.sklearn.fitted import FittedSklearnModel
 
 NAMES = ("a", "b", "c", "d", "e")
 
@@ -34,7 +34,6 @@ class NullModel(Model):
     """Reports one epoch, ``seconds`` after it was asked for."""
 
     weights_suffix = ".npz"
-    flavor = "sklearn"
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
@@ -73,6 +72,6 @@ class _Nothing(FittedModel):
     def save_weights(self, path: Path) -> None:
         np.savez(path, self._loss)
 
-    @property
-    def native(self) -> Any:
-        return DummyClassifier(strategy="constant", constant=0).fit(np.zeros((2, 4)), [0, 1])
+    def save(self, path: Path, example: Array) -> None:
+        constant = DummyClassifier(strategy="constant", constant=0).fit(np.zeros((2, 4)), [0, 1])
+        FittedSklearnModel(None, constant, dataset().spec).save(path, example)

@@ -147,6 +147,7 @@ class FittedCurve(FittedModel):
     def save_weights(self, path: Path) -> None:
         np.savez(path, self.weights)
 
-    @property
-    def native(self) -> Any:
-        return None
+    def save(self, path: Path, example: Array) -> None:
+        """Write the weights alone: no library of MLflow's loads this model."""
+        path.mkdir()
+        self.save_weights(path / "weights.npz")

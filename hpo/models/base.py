@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.identity import PartIdentity
@@ -215,7 +215,7 @@ class FittedModel(ABC):
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
-        """What :attr:`native` predicts for ``n`` samples: of a Keras classifier, probabilities ``(n, n_classes)``."""
+        """What the saved model predicts for ``n`` samples: for a Keras classifier, probabilities ``(n, n_classes)``."""
 
     @abstractmethod
     def answers(self, x: Array) -> tuple[Array, Array | None]:
@@ -229,10 +229,18 @@ class FittedModel(ABC):
     def save_weights(self, path: Path) -> None:
         """Write the weights to ``path``, replacing what is there in one step."""
 
-    @property
     @abstractmethod
-    def native(self) -> Any:
-        """The library's own object, as its users know it."""
+    def save(self, path: Path, example: Array) -> None:
+        """Write a complete MLflow model folder, from which ``mlflow.pyfunc`` loads a model that predicts as this one.
+
+        ``mlflow.FLAVOR.save_model`` of the model's library does it. Import MLflow inside this method, since training
+        does not need it; :mod:`hpo.models.saving` has options that all flavors take. The folder should load without
+        hpo.
+
+        Args:
+            path: a folder that does not exist yet.
+            example: samples, ``(n, *input_shape)``, for the signature and as the input example.
+        """
 
 
 EvaluatorT = TypeVar("EvaluatorT", covariant=True)
@@ -313,12 +321,10 @@ class Model(Trainable):
     Attributes:
         image_shape: height, width and channels that images are resized to; None takes samples as they are.
         takes_rows: whether every sample is passed as one row of numbers, with images flattened.
-        flavor: MLflow's name for the kind of object that :attr:`FittedModel.native` is.
     """
 
     image_shape: tuple[int, ...] | None = None
     takes_rows: bool = False
-    flavor: str = "keras"
 
     def make_evaluator(self, factory: EvaluatorFactory[EvaluatorT]) -> EvaluatorT:
         return factory.for_model(self)

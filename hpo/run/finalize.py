@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,7 +15,6 @@ from hpo.run.best_model import load_best_model
 from hpo.run.result import Result, StopCause
 from hpo.run.result_record import record_best_trial, record_tables, record_test_score
 from hpo.run.view import View
-from hpo.tracking.flavors import save_model
 from hpo.tracking.outbox import STUDY, model_uri_of
 from hpo.tracking.resume import RecordedStudy
 from hpo.tracking.schema import Artifact, Metric, Tag, read_metrics_on_test
@@ -105,7 +105,8 @@ class Finalizer:
     def _log_model(self, best: Trial, fitted: FittedModel) -> None:
         # One folder for each winner: the model of an earlier one may not be delivered yet.
         example, path = self._study.evaluator.example(), self._tracker.folder / f"model-{best.number:04d}"
-        save_model(self._study.evaluator.model.flavor, fitted.native, example, fitted.predict(example), path)
+        shutil.rmtree(path, ignore_errors=True)  # of a session that ended while it saved
+        fitted.save(path, example)
         self._tracker.log_model(best.number, path)
         self._tracker.set_tags(STUDY, {Tag.BEST_MODEL_URI: model_uri_of(self._tracker.key(best.number))})
 

@@ -32,6 +32,7 @@ from hpo.core.states import Decision, State, StopReason
 from hpo.datasets.base import Array, Dataset, DataSpec
 from hpo.models import metrics
 from hpo.models.base import Fit, FitLog, FitPlan, FittedModel, FoldData, Model, Undisturbed
+from hpo.models.saving import without_library_warnings
 from hpo.study.build import build_dataset, build_model, resolve_model
 
 
@@ -249,6 +250,25 @@ def check_weights_bring_the_model_back(subject: Subject) -> None:
     assert restored.evaluate(subject.x, subject.y) == fitted.evaluate(subject.x, subject.y), "it evaluates otherwise"
 
 
+def check_mlflow_loads_the_saved_model(subject: Subject) -> None:
+    import mlflow.pyfunc
+
+    _, fitted = subject.trained
+    rows = subject.x[:20]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        fitted.save(path, subject.x[:2])
+        assert (path / "MLmodel").is_file(), "save() does not write an MLflow model: there is no file MLmodel"
+        with without_library_warnings():
+            loaded = mlflow.pyfunc.load_model(str(path))
+            assert loaded.metadata.signature is not None, "the saved model has no signature"
+            found = np.asarray(loaded.predict(rows))
+    expected = np.asarray(fitted.predict(rows))
+    # A library may use batches of another size, and so add numbers in another order.
+    is_close = found.shape == expected.shape and np.allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert is_close, f"the saved model predicts differently, by {_distance(found, expected)}"
+
+
 def check_the_winner_is_refitted_with_nothing_to_watch(subject: Subject) -> None:
     x, y = subject.fold.x_train.copy(), subject.fold.y_train.copy()
     log, fitted = subject.fit(data=FoldData(x, y, None, None))
@@ -285,6 +305,7 @@ MODEL_CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_predictions_are_finite_and_one_a_row,
     check_evaluation_has_the_names_of_training,
     check_weights_bring_the_model_back,
+    check_mlflow_loads_the_saved_model,
     check_the_winner_is_refitted_with_nothing_to_watch,
     check_it_can_be_sent_to_a_worker,
 )

@@ -104,6 +104,27 @@ class _Renames(_Broken):
         return {name.replace("accuracy", "acc"): value for name, value in super().evaluate(x, y, extra).items()}
 
 
+class _SavesNothing(_Broken):
+    def save(self, path: Path, example: Array) -> None:
+        path.mkdir()
+
+
+class _SavesAnother(_Broken):
+    def save(self, path: Path, example: Array) -> None:
+        super().save(path, example)
+        self._estimator.estimators_.pop()
+
+
+class SavesNothing(Forest):
+    def fit(self, fit: Fit) -> FittedModel:
+        return _SavesNothing(super().fit(fit))
+
+
+class SavesAnother(Forest):
+    def fit(self, fit: Fit) -> FittedModel:
+        return _SavesAnother(super().fit(fit))
+
+
 class HidesARow(Forest):
     def fit(self, fit: Fit) -> FittedModel:
         return _Hides(super().fit(fit))
@@ -143,6 +164,8 @@ FAULTS = {
     ChangesTheData: "the_winner_is_refitted_with_nothing_to_watch",
     WatchesItsRefit: "the_winner_is_refitted_with_nothing_to_watch",
     RestoresAnother: "weights_bring_the_model_back",
+    SavesNothing: "mlflow_loads_the_saved_model",
+    SavesAnother: "mlflow_loads_the_saved_model",
     HidesARow: "predictions_are_finite_and_one_a_row",
     RenamesAMetric: "evaluation_has_the_names_of_training",
     HoldsALambda: "it_can_be_sent_to_a_worker",

@@ -34,7 +34,6 @@ OBJECTIVE = Objective("value", "minimize")
 
 @pytest.fixture
 def place(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr("hpo.run.finalize.save_model", lambda *_: None)
     monkeypatch.setattr(Tracker, "log_model", lambda *_: None)
     return Place()
 

@@ -13,6 +13,7 @@ from hpo.datasets.base import Array, DataSpec
 from hpo.models import metrics
 from hpo.models.base import FeatureMaps, FittedModel
 from hpo.models.keras.callbacks import named_by_first_output
+from hpo.models.saving import save_options, without_library_warnings
 
 # Samples in a batch outside training, where the size changes nothing but speed.
 EVALUATION_BATCH_SIZE = 512
@@ -74,6 +75,16 @@ class FittedKerasModel(FittedModel):
         targets = np.array([self._spec.target_mean, self._spec.target_std])
         np.savez(partial, *self._model.get_weights(), targets=targets)
         partial.replace(path)
+
+    def save(self, path: Path, example: Array) -> None:
+        import mlflow.keras
+
+        keras.config.disable_interactive_logging()  # MLflow tries the model on its example
+        path.mkdir(parents=True, exist_ok=True)  # mlflow.keras writes the example before it makes the folder
+        with without_library_warnings():
+            mlflow.keras.save_model(
+                self.native, path=str(path), **save_options(example, self.predict(example), ("keras", "tensorflow"))
+            )
 
     @property
     def native(self) -> keras.Model:

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from hpo.datasets.base import Array, DataSpec
 from hpo.models.base import FittedModel
+from hpo.models.saving import save_options, without_library_warnings
 from hpo.models.sklearn import scores
 
 
@@ -48,6 +49,21 @@ class FittedSklearnModel(FittedModel):
         partial = path.with_name(f"partial-{path.name}")
         skops.dump(self.native, partial)
         partial.replace(path)
+
+    def save(self, path: Path, example: Array) -> None:
+        skops = skops_io()
+        import mlflow.sklearn
+
+        # In the format of skops, which runs no code when it is loaded; this study has trained what it trusts.
+        trusted = skops.get_untrusted_types(data=skops.dumps(self.native))
+        with without_library_warnings():
+            mlflow.sklearn.save_model(
+                self.native,
+                path=str(path),
+                serialization_format="skops",
+                skops_trusted_types=trusted,
+                **save_options(example, self.predict(example), ("scikit-learn", "skops")),
+            )
 
     @property
     def native(self) -> Pipeline:

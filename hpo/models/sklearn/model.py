@@ -63,7 +63,6 @@ class SklearnModel(Model):
     """
 
     weights_suffix = ".skops"
-    flavor = "sklearn"
     takes_rows = True
 
     def __init__(

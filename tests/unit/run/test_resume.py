@@ -49,7 +49,6 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> Fits:
 
 @pytest.fixture
 def place(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr("hpo.run.finalize.save_model", lambda *_: None)
     monkeypatch.setattr(Tracker, "log_model", lambda *_: None)
     return Place()
 

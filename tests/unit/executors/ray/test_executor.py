@@ -85,7 +85,7 @@ def test_an_actor_gives_what_the_driver_itself_would_have_and_the_weights_come_t
     assert without_seconds(result) == without_seconds(expected)
     assert control.epochs == inline.epochs
     assert result.weights_path == str(tmp_path / "trial.npz")
-    assert toy.CurveModel().restore({}, toy.dataset().spec, tmp_path / "trial.npz").native is None
+    assert toy.CurveModel().restore({}, toy.dataset().spec, tmp_path / "trial.npz").weights == [0.5]
     refitted = executor.run(RefitTask({"x": 0.5}, 2, tmp_path / "winner"), Control())
     assert refitted.weights_path == str(tmp_path / "winner.npz")
     assert (refitted.outcome.epochs_run, refitted.score) == (2, None)
