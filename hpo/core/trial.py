@@ -32,6 +32,7 @@ class FoldResult:
         others: the objective's other metrics, by name; empty without a score.
         budget: the most epochs that it was given; None in records that do not say.
         train: metrics on training rows, at the kept weights and as in prediction; empty without a score.
+        shared_by: phase → number of trials that shared its work, if more than one; ``seconds`` is one trial's part.
     """
 
     fold: int
@@ -47,12 +48,14 @@ class FoldResult:
     others: Mapping[str, float] = field(default_factory=dict)
     budget: int | None = None
     train: Mapping[str, float] = field(default_factory=dict)
+    shared_by: Mapping[str, int] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the curves, the traceback and the weights, ready for JSON."""
         kept: dict[str, Any] = {"fold": self.fold, "seed": self.seed, "score": self.score, "n_weights": self.n_weights}
         kept |= {"others": dict(self.others)} if self.others else {}
         kept |= {"train": dict(self.train)} if self.train else {}
+        kept |= {"shared_by": dict(self.shared_by)} if self.shared_by else {}
         outcome = asdict(self.outcome) | {"epochs_saved": self.outcome.epochs_saved}
         return kept | {"error": self.error, "outcome": outcome, "seconds": dict(self.seconds), "budget": self.budget}
 
@@ -74,6 +77,7 @@ class FoldResult:
             others={name: float(value) for name, value in summary.get("others", {}).items()},
             budget=summary.get("budget"),
             train={name: float(value) for name, value in summary.get("train", {}).items()},
+            shared_by={name: int(value) for name, value in summary.get("shared_by", {}).items()},
         )
 
 

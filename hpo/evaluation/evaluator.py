@@ -262,6 +262,7 @@ class Evaluator:
             outcome=self._outcome(log),
             history={name: tuple(values) for name, values in log.history.items()},
             seconds=dict(log.seconds),
+            shared_by=dict(log.shared_by),
             n_weights=log.n_weights,
             error=error or log.problem,
             traceback=trace,

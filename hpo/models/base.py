@@ -89,13 +89,15 @@ class FoldData:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """How one fold is to be trained.
+    """How to train on one fold.
 
     Args:
-        max_epochs: the most epochs.
-        seed: of everything random in it.
-        share: ``max_epochs`` over the study's own, for a budget that is no epochs and for a schedule over all of them.
-        extra: metrics of :mod:`hpo.models.metrics` of the watched rows that are reported besides the model's own.
+        max_epochs: most epochs to train.
+        seed: seed of everything random in training.
+        early_stopping: when to stop, and whether to restore the best weights.
+        share: ``max_epochs`` divided by the study's ``max_epochs``; for budgets that are not epochs, and for schedules
+            over the full budget.
+        extra: metrics of :mod:`hpo.models.metrics` to report for the watched rows, besides the model's own.
     """
 
     max_epochs: int
@@ -107,14 +109,29 @@ class FitPlan:
 
 @dataclass
 class FitLog:
-    """What is known of a training so far; whatever ends it, this is what was recorded up to then.
+    """The record of one training, complete up to the point where training ends or fails.
 
-    ``max_epochs`` is what was allowed; a model that trains in one go makes it 1.
+    :class:`hpo.models.fitting.EpochMonitor` fills everything about epochs.
+
+    Args:
+        max_epochs: epochs that are allowed; a model without epochs sets 1.
+        history: metric → one value for each epoch.
+        seconds: phase → wall seconds of this trial.
+        shared_by: phase → number of trials that trained together in it, for phases of more than one trial.
+        epochs_run: finished epochs.
+        best_epoch: the epoch with the best monitored value, from 0.
+        best_value: the monitored value at ``best_epoch``.
+        stopped_epoch: the epoch at which early stopping ended training.
+        restored_best_weights: whether the model has the weights of ``best_epoch``.
+        stop_reason: why training ended.
+        problem: one line that says why training failed, if it did without an exception.
+        n_weights: number of weights of the model.
     """
 
     max_epochs: int = 1
     history: dict[str, list[float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    shared_by: dict[str, int] = field(default_factory=dict)
     epochs_run: int = 0
     best_epoch: int | None = None
     best_value: float | None = None
@@ -125,13 +142,26 @@ class FitLog:
     n_weights: int | None = None
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the wall seconds of a block to ``seconds[name]``."""
+    def phase(self, name: str, shared_by: int = 1) -> Iterator[None]:
+        """Measure the wall seconds of a block, and add them to ``seconds[name]``.
+
+        Args:
+            name: the phase, such as ``build``, ``train`` or ``score``.
+            shared_by: number of trials that the block works for; each is charged an equal part of the seconds.
+        """
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.add_seconds(name, time.perf_counter() - started, shared_by)
+
+    def add_seconds(self, name: str, seconds: float, shared_by: int = 1) -> None:
+        """Add wall seconds of work that ``shared_by`` trials share to a phase, divided among them."""
+        if shared_by < 1:
+            raise ValueError(f"shared_by must be at least 1, not {shared_by}")
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds / shared_by
+        if shared_by > 1:
+            self.shared_by[name] = max(shared_by, self.shared_by.get(name, 1))
 
 
 @dataclass(frozen=True)

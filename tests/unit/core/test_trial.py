@@ -1,5 +1,7 @@
+import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,3 +204,13 @@ def test_other_objectives_need_a_direction_that_makes_sense(others: dict[str, st
     with pytest.raises(ConfigError) as caught:
         Objective.of("val_accuracy", others=others)
     assert caught.value.key == key
+
+
+def test_shared_seconds_are_recorded_only_if_several_trials_share_them() -> None:
+    alone = fold(StopReason.MAX_EPOCHS, 0.5)
+    assert "shared_by" not in alone.summary()
+    shared = replace(alone, seconds={"build": 1.0, "train": 2.0}, shared_by={"train": 8})
+    summary = json.loads(json.dumps(shared.summary()))
+    assert summary["shared_by"] == {"train": 8}
+    assert FoldResult.of(summary, {}) == shared
+    assert FoldResult.of(alone.summary(), {}).shared_by == {}  # as in records of earlier versions
