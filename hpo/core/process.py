@@ -29,6 +29,8 @@ ENVIRONMENT = {
 
 _LOG_LEVELS = {
     "mlflow.store.db.utils": logging.CRITICAL,  # it logs a database error with its traceback, and raises it as well
+    "optuna.storages": logging.WARNING,  # a line per study
+    "optuna.study": logging.WARNING,  # a line per trial; "optuna" itself sets its level when it is imported
     "tensorflow": logging.ERROR,  # a study builds a new model per trial, so that functions are traced again
 }
 _IGNORED_WARNINGS_OF = ("mlflow", "alembic")

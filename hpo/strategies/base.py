@@ -1,8 +1,8 @@
-"""The strategy contract: a strategy chooses params, the runner evaluates them.
+"""The strategy contract: a strategy chooses params, and the runner evaluates them.
 
 A strategy never touches data, MLflow or clocks. Libraries with an ask/tell interface share one loop,
-:class:`AskTellStrategy`; libraries that own their loop call ``evaluate`` from inside it, and those that own the loop
-over folds or take trials from budget to budget ``evaluate.open`` a trial.
+:class:`AskTellStrategy`. Libraries that own their loop call ``evaluate`` from inside it; those that also own the loop
+over folds, or raise a trial's budget step by step, call ``evaluate.open``.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Handle = TypeVar("Handle")
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """What a strategy is told about its study.
+    """The search that a strategy carries out.
 
     Args:
-        space: what to choose from.
-        objective: what to optimise.
-        n_trials: how many trials there will be at most; None when something else ends the study.
-        max_epochs: the most that a trial may train.
-        seed: of the strategy's own random stream, shared with no other strategy.
-        default_params: the model's own configuration, or None where the space does not contain it.
-        enqueued: configurations to be tried first, in this order.
-        row_splits: row indices by fold: those seen in training, and those scored.
-        n_workers: how many trials can be trained at the same time.
-        recorded: params of the trials that a stopped study had begun, by number. A strategy that cannot come to them
-            again by itself proposes them first; ``evaluate`` answers finished ones from the record.
-        first_n_trials: ``n_trials`` with which the study began, if that has been changed since; see ``planned_trials``.
-        defined_by_run: whether the space is empty here, since a trial asks for its params while it runs.
+        space: the parameters to choose.
+        objective: what to optimize.
+        n_trials: the most trials; None when another limit ends the study.
+        max_epochs: the most epochs of a trial.
+        seed: of the strategy's random stream, which no other strategy shares.
+        default_params: the model's own configuration; None if it is not in the space.
+        enqueued: params to try first, in this order.
+        row_splits: for each fold, the indices of the training rows and of the scored rows.
+        n_workers: trials that can train at the same time.
+        recorded: params of the trials that a stopped study had started, by number. A strategy that would not propose
+            them again by itself proposes them first; ``evaluate`` answers finished ones from the record.
+        first_n_trials: ``n_trials`` at the start of the study, if it has changed since; see ``planned_trials``.
+        defined_by_run: whether trials ask for their params while they run; ``space`` is empty then.
     """
 
     space: SearchSpace
@@ -60,28 +60,28 @@ class SearchProblem:
 
     @property
     def planned_trials(self) -> int | None:
-        """What options that follow from the number of trials follow from: it stays when the limit is raised."""
+        """Trial count that derived options are computed from; unchanged when the limit is raised."""
         return self.n_trials if self.first_n_trials is None else self.first_n_trials
 
 
 @dataclass(frozen=True)
 class StrategyTags:
-    """What a strategy can do; a study that asks for more is refused before its first trial.
+    """The capabilities of a strategy; a study that needs another one is refused before its first trial.
 
     Args:
-        backend: the library and the class that search, as people would import them.
-        conditional: takes spaces with ``when``.
-        pruning: stops trials early by their curves.
-        rungs: takes trials from small budgets to large ones.
-        finite: visits a grid, and is done when it is exhausted.
-        parallel: can propose several trials at once.
-        deterministic: proposes the same params again for the same seed, space and values.
-        replayable: goes on exactly as it would have when told its finished trials.
-        samples_prior: draws every trial from the space's own distribution.
-        learns: has a model of the space, or climbs in it: its proposals get better within some tens of trials.
-        several_objectives: takes ``objective.others``.
-        enqueues: takes ``enqueue``.
-        define_by_run: answers trials that ask for their params while they run.
+        backend: the library and the class that search, under the name that users import.
+        conditional: supports spaces with ``when``.
+        pruning: stops trials early by their learning curves.
+        rungs: starts with small budgets and continues the best trials with larger ones.
+        finite: visits a grid and ends when it is exhausted.
+        parallel: can propose several trials at the same time.
+        deterministic: proposes the same params for the same seed, space and values.
+        replayable: a resumed search proposes what an uninterrupted one would have proposed.
+        samples_prior: draws every trial from the distribution of the space.
+        learns: uses earlier values, so that its proposals improve within some tens of trials.
+        several_objectives: supports ``objective.others``.
+        enqueues: supports ``enqueue``.
+        define_by_run: supports trials that ask for their params while they run.
     """
 
     backend: str
@@ -110,11 +110,11 @@ class Rung:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search will do, as far as it can be known before.
+    """What a search will do, as far as it is known in advance.
 
     Args:
-        n_trials: the most trials; None when only time or epochs end it.
-        rungs: the schedule of budgets, or () where every trial trains to its own end.
+        n_trials: the most trials; None when only time or epochs limit it.
+        rungs: the schedule of budgets; () when every trial gets the whole budget.
     """
 
     n_trials: int | None
@@ -122,56 +122,56 @@ class Plan:
 
 
 class OpenTrial(Protocol):
-    """A trial that its strategy evaluates fold by fold, or takes from one budget to the next."""
+    """A trial that its strategy evaluates fold by fold, or with growing budgets."""
 
     @property
     def trial(self) -> Trial:
-        """As far as it is evaluated."""
+        """The trial with the results so far."""
         ...
 
     def train_fold(
         self, fold: int, max_epochs: int | None = None, on_report: OnReport | None = None
     ) -> FoldResult | None:
-        """Evaluate one fold, replacing what a smaller budget gave.
+        """Evaluate one fold; the result replaces that of a smaller budget.
 
         Returns:
-            The result; None without training once another fold of the trial has failed or was pruned.
+            The result; None, without training, if another fold of the trial has failed or was pruned.
 
         Raises:
-            SearchStopped: when the study is over; let it pass.
+            SearchStopped: when the study is over; do not catch it.
         """
         ...
 
     def train(self, max_epochs: int | None = None, on_report: OnReport | None = None) -> Trial:
-        """Evaluate all folds, up to the first that fails."""
+        """Evaluate all folds until one fails or is pruned."""
         ...
 
     def close(self, dropped: bool = False) -> Trial:
-        """End the trial; ``dropped`` where a larger budget was still to come."""
+        """End the trial; ``dropped`` if it does not get the larger budgets that others get."""
         ...
 
 
 class Evaluate(Protocol):
-    """Trains and records proposals; blocks until a trial is done, and may be called from several threads."""
+    """Trains and records proposals; calls block until the trial has ended, and any thread may call it."""
 
     def __call__(self, proposal: Proposal, on_report: OnReport | None = None, suggest: Suggest | None = None) -> Trial:
         """Evaluate ``proposal`` on all folds.
 
         Args:
-            on_report: asked after every epoch whether the trial may go on.
-            suggest: where trials ask for their params while they run, what answers. The proposal's own then are those
-                that the record has of it, none for a new one.
+            on_report: called after every epoch; decides whether the trial continues.
+            suggest: chooses a value when a running trial asks for one. The proposal then has the params that are
+                recorded for the trial, none for a new one.
 
         Raises:
-            SearchStopped: when the study is over; let it pass.
+            SearchStopped: when the study is over; do not catch it.
         """
         ...
 
     def open(self, params: Params) -> OpenTrial:
-        """Begin a trial; the study closes it at its end if nobody else does.
+        """Start a trial; the study closes it at its end if the strategy does not.
 
         Raises:
-            SearchStopped: when the study is over; let it pass.
+            SearchStopped: when the study is over; do not catch it.
         """
         ...
 
@@ -182,7 +182,7 @@ class Strategy(ABC):
     @property
     @abstractmethod
     def tags(self) -> StrategyTags:
-        """What it can do, with its options."""
+        """Its capabilities with its present options."""
 
     @property
     def identity(self) -> PartIdentity:
@@ -191,23 +191,23 @@ class Strategy(ABC):
 
     @abstractmethod
     def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
-        """Propose and learn until the space is exhausted, or ``evaluate`` ends the search by raising."""
+        """Propose and learn until the space is exhausted or ``evaluate`` raises."""
 
     def plan(self, search: SearchProblem) -> Plan:
-        """What :meth:`search` would do.
+        """Return what :meth:`search` would do.
 
         Raises:
-            ConfigError: when it cannot do it.
+            ConfigError: when the search is not possible.
         """
         return Plan(search.n_trials)
 
     def tables(self) -> Mapping[str, str]:
-        """What the library itself says of the search, as CSV text by file name; for the study's artifacts."""
+        """Return the library's own results as CSV text by file name, for the study's artifacts."""
         return {}
 
 
 class AskTellStrategy(Strategy, Generic[Handle]):
-    """The loop of libraries that are asked for params and told their values, in a thread a worker."""
+    """Base of libraries with an ask/tell interface; one thread per worker asks and tells."""
 
     def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         self.start(search)
@@ -215,14 +215,14 @@ class AskTellStrategy(Strategy, Generic[Handle]):
 
     @abstractmethod
     def start(self, search: SearchProblem) -> None:
-        """Forget everything and get ready to be asked."""
+        """Start a new search; forget any earlier one."""
 
     @abstractmethod
     def ask(self, known: Params | None = None) -> tuple[Proposal, Handle] | None:
-        """The next proposal with the library's own handle on it; None when the space is exhausted.
+        """Return the next proposal with the library's own handle on it; None when the space is exhausted.
 
         Args:
-            known: what was proposed at this place before the study was stopped, and is to be proposed again.
+            known: the recorded params of this trial, when a study is resumed; propose them again.
         """
 
     @abstractmethod
@@ -230,20 +230,20 @@ class AskTellStrategy(Strategy, Generic[Handle]):
         """Learn from a finished trial."""
 
     def suggest(self, handle: Handle, parameter: Parameter) -> ParamValue:
-        """Choose a value for a running trial; of strategies with the tag ``define_by_run``.
+        """Choose a value for a running trial; only strategies with the tag ``define_by_run`` implement it.
 
         Raises:
-            SuggestionRefused: when it does not fit what was asked for before.
+            SuggestionRefused: when the parameter contradicts an earlier one.
         """
         raise NotImplementedError
 
     def measure(self, handle: Handle, measurement: Measurement) -> Decision:
-        """Decide whether a running trial may go on."""
+        """Decide whether a running trial continues."""
         return Decision.CONTINUE
 
 
 class _Loop(Generic[Handle]):
-    """One search of an :class:`AskTellStrategy`. The library is never in two threads at once."""
+    """One search of an :class:`AskTellStrategy`; at most one thread is inside the library at a time."""
 
     def __init__(self, strategy: AskTellStrategy[Handle], search: SearchProblem, evaluate: Evaluate) -> None:
         self._strategy, self._evaluate = strategy, evaluate
@@ -260,7 +260,7 @@ class _Loop(Generic[Handle]):
         self._work()
         for thread in threads:
             thread.join()
-        # An error of the study before its ordinary end, which the other threads meet at the same time.
+        # Prefer an error of the study to SearchStopped, which other threads may raise at the same time.
         for error in sorted(self._errors, key=lambda e: isinstance(e, SearchStopped)):
             raise error
 
@@ -285,16 +285,16 @@ class _Loop(Generic[Handle]):
                 with self._lock:
                     self._strategy.tell(handle, trial)
         except KeyboardInterrupt:
-            raise  # at once, whatever the other threads are doing
+            raise  # without waiting for the other threads
         except BaseException as error:
             self._errors.append(error)
 
 
 def option_error(key: str, value: Any, expected: str, fix: str) -> ConfigError:
-    """The error for an option of a strategy, named as on the command line."""
+    """Return the error for an option of a strategy, named as on the command line."""
     return ConfigError(f"strategy.{key}", value, expected, f"strategy.{key}={fix}")
 
 
 def startup_trials(n_trials: int | None) -> int:
-    """How many random trials a model of the space begins with unless told: a quarter of all, at least 3, at most 10."""
+    """Return the default number of random trials before a model of the space: a quarter of all, 3 to 10."""
     return 10 if n_trials is None else min(10, max(3, n_trials // 4))

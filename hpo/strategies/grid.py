@@ -1,4 +1,4 @@
-"""What the grid engines share: a grid that is larger than the study's trials is refused, thinned or shuffled."""
+"""Shared by the grid searches: a grid with more points than the study has trials is refused, coarsened or shuffled."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ OVERSIZE = ("refuse", "coarsen", "shuffle")
 
 
 def check_oversize(value: str) -> str:
-    """``value`` if it is a way to treat a grid that is too large.
+    """Return ``value`` if it is a known way to treat a grid that is too large.
 
     Raises:
-        ConfigError: naming the ways.
+        ConfigError: otherwise.
     """
     if value not in OVERSIZE:
         raise option_error("oversize", value, f"one of {', '.join(OVERSIZE)}", "refuse")
@@ -25,10 +25,10 @@ def check_oversize(value: str) -> str:
 
 
 def fit(search: SearchProblem, oversize: str) -> SearchSpace:
-    """The space whose grid is to be visited.
+    """Return the space whose grid the search visits.
 
     Raises:
-        ConfigError: for a continuous parameter without points, or a grid that is too large and to be refused.
+        ConfigError: for a continuous parameter without grid points, or a grid that is too large with ``refuse``.
     """
     size, n_trials = search.space.grid_size(), search.planned_trials
     if n_trials is None or size <= n_trials or oversize == "shuffle":
@@ -42,12 +42,12 @@ def fit(search: SearchProblem, oversize: str) -> SearchSpace:
         n_trials,
         f"at least the size of the grid, {size} combinations ({fits})",
         f"limits.n_trials={size}, or strategy.oversize=coarsen (fewer points) or shuffle (a random part), "
-        "or fewer points: python -m hpo plan strategy.oversize=coarsen shows some",
+        "or fewer points: python -m hpo plan strategy.oversize=coarsen shows an example",
     )
 
 
 def subgrids(space: SearchSpace) -> list[dict[str, list[ParamValue]]]:
-    """Grids without conditions that together are the grid of ``space``: one for each combination of the parents."""
+    """Return grids without conditions that together make up the grid of ``space``, one per combination of parents."""
     parents = {parent for parameter in space.values() for parent in parameter.when or {}}
     grids = []
     for params in space.restricted(parents).grid():
@@ -57,15 +57,15 @@ def subgrids(space: SearchSpace) -> list[dict[str, list[ParamValue]]]:
 
 
 def shuffled(space: SearchSpace, n: int, seed: int) -> list[Params]:
-    """``n`` points of the grid in an order that is random per seed.
+    """Return ``n`` points of the grid in a random order that depends on the seed.
 
     Raises:
-        ConfigError: when the grid has more than ten million points, all of which would have to be listed.
+        ConfigError: when the grid has more than ten million points, since all must be listed.
     """
     size = space.grid_size()
     if size > 10_000_000:
         raise option_error("oversize", "shuffle", f"a grid of at most 10,000,000 points, not {size}", "coarsen")
-    # The whole order is drawn, so that more points go on where fewer have ended.
+    # The whole order is drawn, so that a larger n continues the order of a smaller one.
     chosen = random.Random(seed).sample(range(size), size)[:n]  # noqa: S311 no secret
     wanted = {index: place for place, index in enumerate(chosen)}
     picked: list[Params] = [{}] * n

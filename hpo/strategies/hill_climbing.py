@@ -1,7 +1,7 @@
 """Hill climbing: a greedy search along one parameter at a time, with restarts.
 
-Coordinate search in the words of Kolda, Lewis & Torczon (2003), "Optimization by Direct Search", SIAM Review 45(3),
-with the first improvement taken and the coordinates in random order.
+This is coordinate search (Kolda, Lewis & Torczon 2003, "Optimization by Direct Search", SIAM Review 45(3)) that takes
+the first improvement and visits the coordinates in random order.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from hpo.strategies.base import AskTellStrategy, SearchProblem, StrategyTags, op
 
 Result = TypeVar("Result")
 Walk = Generator[Params, float | None, Result]
-"""Yields params, is sent the value that they got, or None where they failed."""
+"""Yields params and receives their value, or None if the trial failed."""
 
-# Draws in a row that were all tried before: then the space is taken to be exhausted.
+# Consecutive draws of params that were tried before, after which the space counts as exhausted.
 MAX_COLLISIONS = 200
 
 
 class HillClimbingStrategy(AskTellStrategy[None]):
-    """Holds all parameters but one, moves that one, and keeps what improves.
+    """Changes one parameter at a time and keeps what improves the objective.
 
-    A number moves up and down by ``first_step`` of its range, on its logarithmic scale if it has one and by at least
-    one of its steps; a category takes each other choice. A round without an improvement halves the step; below
-    ``last_step`` the search starts again from a random point. Nothing is tried twice.
+    A number moves up and down by ``first_step`` of its range, on its logarithmic scale if it has one, and by at least
+    one of its steps. A categorical parameter takes each other choice. A round without an improvement halves the step.
+    Below ``last_step`` the search restarts from a random point. No params are tried twice.
 
     Args:
-        first_step: of a move, as a share of the parameter's range, above 0 and at most 1.
-        last_step: the smallest step, at most ``first_step``.
+        first_step: first step size, as a share of the parameter's range, above 0 and at most 1.
+        last_step: smallest step size, at most ``first_step``.
         default_first: whether the first climb starts from the model's own configuration.
     """
 
@@ -47,14 +47,14 @@ class HillClimbingStrategy(AskTellStrategy[None]):
 
     def start(self, search: SearchProblem) -> None:
         self._search, self._tried = search, set[str]()
-        # Not a seed for every ask: the walk is a function of its values, which a replay tells again.
+        # One stream for the whole walk: it depends on the values only, and a resumed search receives them again.
         self._random = random.Random(derive_seed(search.seed, "walk"))  # noqa: S311 no secret
         self._walk = self._climb()
         self._value: float | None = None
         self._has_begun = False
 
     def ask(self, known: Params | None = None) -> tuple[Proposal, None] | None:
-        # What is known need not be told: the walk comes to it again.
+        # A resumed walk proposes recorded params by itself.
         try:
             params = self._walk.send(self._value) if self._has_begun else next(self._walk)
         except StopIteration:
@@ -95,7 +95,7 @@ class HillClimbingStrategy(AskTellStrategy[None]):
                 step /= 2
 
     def _move(self, here: Params, best: float, name: str, step: float) -> Walk[tuple[Params, float]]:
-        """Move one parameter as long as that improves."""
+        """Move one parameter as long as the objective improves."""
         improved = True
         while improved:
             improved = False
@@ -123,9 +123,9 @@ class HillClimbingStrategy(AskTellStrategy[None]):
         return names
 
     def _neighbours(self, here: Params, name: str, step: float) -> list[Params]:
-        """What moving ``name`` leads to; children that a new value activates are drawn at random."""
+        """Return the params after each move of ``name``; children that become active are drawn at random."""
         if name not in here:
-            return []  # an earlier move of this round has made it inactive
+            return []  # an earlier move of this round made it inactive
         parameter = self._search.space[name]
         moved = {canonical({name: value}): value for value in _moves(parameter, here[name], step)}
         moved.pop(canonical({name: here[name]}), None)
@@ -134,7 +134,7 @@ class HillClimbingStrategy(AskTellStrategy[None]):
         return [self._completed({**here, name: value}) for value in values]
 
     def _completed(self, known: Params) -> Params:
-        """``known`` without what is inactive, and with random values for what is missing."""
+        """Return ``known`` without inactive params and with random values for missing ones."""
         space: SearchSpace = self._search.space
         params: dict[str, ParamValue] = {}
         for name, parameter in space.items():
@@ -151,7 +151,7 @@ class HillClimbingStrategy(AskTellStrategy[None]):
 
 
 def _moves(parameter: Parameter, value: ParamValue, step: float) -> list[ParamValue]:
-    """The values one step up and down, at least to the next one that there is; the other choices of a category."""
+    """Return the values one step up and down, at least one of the parameter's own steps; or all other choices."""
     if isinstance(parameter, Categorical):
         return list(parameter.choices)
     assert isinstance(parameter, Numeric)
@@ -161,6 +161,6 @@ def _moves(parameter: Parameter, value: ParamValue, step: float) -> list[ParamVa
     if steps:
         index = round((float(str(value)) - parameter.low) / max(1e-300, steps[-1] - steps[0]) * (len(steps) - 1))
         moves += [steps[i] for i in (index - 1, index + 1) if 0 <= i < len(steps)]
-        # The nearest only where a whole step does not lead away.
+        # The nearest values only if a whole step does not change the value.
         moves = [m for m in moves[:2] if m != value] or moves[2:]
     return moves

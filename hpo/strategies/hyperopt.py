@@ -1,6 +1,6 @@
-"""Hyperopt: TPE as its authors wrote it (Bergstra et al. 2011), simulated annealing, or random draws.
+"""Hyperopt: TPE by its original authors (Bergstra et al. 2011), simulated annealing, or random draws.
 
-Asked and told as ``hyperopt.fmin`` does it, with a seed of its own for every ask. https://hyperopt.github.io/hyperopt
+It is driven as ``hyperopt.fmin`` does it, with one seed per trial. https://hyperopt.github.io/hyperopt
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ INDEX = "index"
 
 
 def expression(space: SearchSpace) -> dict[str, Any]:
-    """The Hyperopt space that means the same as ``space``; :func:`params_of` reads what is drawn from it.
+    """Return the Hyperopt space that is equivalent to ``space``; :func:`params_of` converts draws from it.
 
-    A child of one categorical parent is nested in the parent's choices, as Hyperopt has it; a child of other parents
-    is drawn always and left out where it is inactive.
+    A child of one categorical parent is nested in the parent's choices, as usual in Hyperopt. Any other child is always
+    drawn, and left out of the params where it is inactive.
     """
     made = {name: _leaf(parameter) for name, parameter in space.items() if not isinstance(parameter, Categorical)}
-    # Children first, since a choice holds them.
+    # Children first, since a choice contains them.
     for name, parameter in reversed(list(space.items())):
         if isinstance(parameter, Categorical):
             options = [
@@ -48,7 +48,7 @@ def _leaf(parameter: Parameter) -> Any:
     name = parameter.name
     match parameter:
         case Numeric() if values := _indexed(parameter):
-            # Not uniformint, which draws its ends half as often as the rest.
+            # Not uniformint, which draws its bounds half as often as other values.
             return hyperopt.hp.quniform(name, -0.5, len(values) - 0.5, 1)
         case Int(low=low, high=high):
             return hyperopt.hp.qloguniform(name, math.log(low - 0.5), math.log(high + 0.5), 1)
@@ -64,7 +64,7 @@ def _indexed(parameter: Numeric) -> Sequence[ParamValue]:
 
 
 def _parent(space: SearchSpace, parameter: Parameter) -> str | None:
-    """The one categorical parent that ``parameter`` is nested in, if it can be."""
+    """Return the only parent of ``parameter`` if it is categorical, so that the parameter can be nested in it."""
     parents = list(parameter.when or {})
     return parents[0] if len(parents) == 1 and isinstance(space[parents[0]], Categorical) else None
 
@@ -75,7 +75,7 @@ def _nested(space: SearchSpace, parent: str, choice: ParamValue) -> list[str]:
 
 
 def params_of(space: SearchSpace, drawn: dict[str, Any]) -> dict[str, ParamValue]:
-    """Params from what ``hyperopt.space_eval`` returns for :func:`expression`; inactive ones are absent."""
+    """Return params from what ``hyperopt.space_eval`` returns for :func:`expression`; inactive ones are absent."""
     flat: dict[str, Any] = {}
 
     def walk(node: dict[str, Any]) -> None:
@@ -104,7 +104,7 @@ def params_of(space: SearchSpace, drawn: dict[str, Any]) -> dict[str, ParamValue
 
 
 def values_of(space: SearchSpace, params: Params) -> dict[str, Any]:
-    """The values of Hyperopt's variables that :func:`params_of` makes ``params`` of."""
+    """Return the values of Hyperopt's variables for ``params``; the inverse of :func:`params_of`."""
     values: dict[str, Any] = {}
     for name, value in params.items():
         parameter = space[name]
@@ -125,7 +125,7 @@ class HyperoptStrategy(AskTellStrategy[dict[str, Any]]):
 
     Args:
         algorithm: ``tpe``, ``anneal`` (simulated annealing) or ``rand``.
-        n_startup_jobs: random trials before TPE's model of the space; None takes a quarter of all, 3 to 10.
+        n_startup_jobs: random trials before TPE models the space; None takes a quarter of all, 3 to 10.
         default_first: whether the first trial is the model's own configuration.
         options: further arguments of the algorithm's ``suggest``, such as ``gamma`` or ``n_EI_candidates``.
     """
@@ -146,7 +146,7 @@ class HyperoptStrategy(AskTellStrategy[dict[str, Any]]):
         self._rehearse()
 
     def _rehearse(self) -> None:
-        """Three asks of a toy space: Hyperopt looks at its options only when it uses them."""
+        """Search a toy space for three trials, since Hyperopt checks its options only when it uses them."""
         space = SearchSpace([Float("x")])
         search = SearchProblem(space, Objective.of("loss"), 3, 1, 0)
         self.start(search)
@@ -190,7 +190,7 @@ class HyperoptStrategy(AskTellStrategy[dict[str, Any]]):
         if known is not None:
             params = dict(known)
             document = generate_trial(tid, values_of(self._search.space, params))
-            for name in self._search.space.keys() - params.keys():  # those that are inactive
+            for name in self._search.space.keys() - params.keys():  # inactive ones
                 document["misc"]["idxs"][name] = document["misc"]["vals"][name] = []
         else:
             (document,) = self._suggest([tid], self._domain, self._trials, seed)

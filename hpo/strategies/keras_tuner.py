@@ -1,6 +1,6 @@
 """Keras Tuner: its random, Bayesian, Hyperband and grid tuners, with ``run_trial`` overridden as its guide shows.
 
-The tuner's oracle chooses; the study trains, for any model and any number of folds. https://keras.io/keras_tuner
+The tuner's oracle chooses params; the study trains, for any model and any number of folds. https://keras.io/keras_tuner
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ OBJECTIVE = "objective"
 
 
 def hyperparameters(space: SearchSpace) -> kt.HyperParameters:
-    """The Keras Tuner space that means the same as ``space``; :func:`params_of` is its inverse.
+    """Return the Keras Tuner space that is equivalent to ``space``; :func:`params_of` converts its values back.
 
-    What has an order but no continuum is an index, since ``hp.Float`` with a step loses its upper end to rounding;
-    choices are indices, since ``hp.Choice`` takes no None and no mixture of types. A whole number on a logarithmic
-    scale is a real one that is rounded: every number has its interval of half a step to both sides, as in Optuna.
+    Parameters with finitely many values are indices: ``hp.Float`` with a step loses its upper bound to rounding, and
+    ``hp.Choice`` takes neither None nor values of several types. An integer on a logarithmic scale is a rounded real
+    number, so that each integer has an interval of half a step on both sides, as in Optuna.
     """
     return _merged(_as_tuner_has_it(parameter, _conditions(space, parameter, _indexed)) for parameter in space.values())
 
 
 def grid_hyperparameters(space: SearchSpace) -> kt.HyperParameters:
-    """The points of every parameter as indices, so that the tuner's grid is the grid of ``space``."""
+    """Return the grid points of every parameter as indices, so that the tuner's grid is the grid of ``space``."""
 
     def points_of(parameter: Parameter) -> Sequence[ParamValue]:
         return parameter.points() or ()
@@ -67,7 +67,7 @@ def grid_hyperparameters(space: SearchSpace) -> kt.HyperParameters:
 
 
 def _merged(parameters: Iterable[hp.HyperParameter]) -> kt.HyperParameters:
-    # Not by conditional_scope, which takes one parent only.
+    # Not with conditional_scope, which supports one parent only.
     merged = kt.HyperParameters()
     merged.merge(list(parameters))
     return merged
@@ -87,7 +87,7 @@ def _as_tuner_has_it(parameter: Parameter, conditions: dict[str, list[Parent]]) 
 
 
 def _indexed(parameter: Parameter) -> Sequence[ParamValue]:
-    """The values of a parameter that is mapped to their indices; () for one that is not."""
+    """Return the values of a parameter that is represented by indices; () for any other."""
     if isinstance(parameter, Categorical):
         return parameter.choices
     assert isinstance(parameter, Numeric)
@@ -97,9 +97,9 @@ def _indexed(parameter: Parameter) -> Sequence[ParamValue]:
 def _conditions(
     space: SearchSpace, parameter: Parameter, values_of: Callable[[Parameter], Sequence[ParamValue]]
 ) -> dict[str, list[Parent]]:
-    """The conditions of a parameter on the indices of its parents' values.
+    """Return the conditions of a parameter in terms of the indices of its parents' values.
 
-    A child of a parent without indices has none: it is drawn always, and left out of the params where it is inactive.
+    A child of a parent without indices has no condition: it is always drawn, and left out where it is inactive.
     """
     found = []
     for parent, wanted in (parameter.when or {}).items():
@@ -111,7 +111,7 @@ def _conditions(
 
 
 def params_of(space: SearchSpace, values: dict[str, Any]) -> dict[str, ParamValue]:
-    """Params from the values of a Keras Tuner trial; inactive ones are absent."""
+    """Return params from the values of a Keras Tuner trial; inactive ones are absent."""
     params: dict[str, ParamValue] = {}
     for name, parameter in space.items():
         if not space.is_active(name, params):
@@ -128,7 +128,7 @@ def params_of(space: SearchSpace, values: dict[str, Any]) -> dict[str, ParamValu
 
 
 def grid_params_of(space: SearchSpace, values: dict[str, Any]) -> dict[str, ParamValue]:
-    """As :func:`params_of`, for :func:`grid_hyperparameters`."""
+    """Like :func:`params_of`, for :func:`grid_hyperparameters`."""
     params: dict[str, ParamValue] = {}
     for name, parameter in space.items():
         if space.is_active(name, params):
@@ -137,14 +137,14 @@ def grid_params_of(space: SearchSpace, values: dict[str, Any]) -> dict[str, Para
 
 
 class _StudyError(BaseException):
-    """Carries an error of the study out of the tuner, which takes any ``Exception`` for a failed trial."""
+    """Carries an error of the study out of the tuner, which treats any ``Exception`` as a failed trial."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
 
 class _Evaluated:
-    """A tuner whose trials the study evaluates."""
+    """Mixin for tuners: the study evaluates their trials."""
 
     evaluation: Any
 
@@ -175,12 +175,12 @@ class _Hyperband(_Evaluated, kt.Hyperband):
 
 
 class KerasTunerStrategy(Strategy):
-    """The base of the four: makes the tuner and hands its trials to the study."""
+    """Base of the four strategies: makes the tuner and passes its trials to the study."""
 
     def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         direction = {"minimize": "min", "maximize": "max"}[search.objective.direction]
         with tempfile.TemporaryDirectory(prefix="hpo-") as folder, warnings.catch_warnings():
-            # Of Keras Tuner's own code, and of its surrogate's fit; nothing that a user could mend.
+            # Warnings of Keras Tuner's own code and of its surrogate's fit, which a user cannot act on.
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras_tuner")
             warnings.filterwarnings("ignore", category=ConvergenceWarning)
             tuner = self.make(
@@ -189,13 +189,13 @@ class KerasTunerStrategy(Strategy):
                 hypermodel=None,
                 tune_new_entries=False,
                 allow_new_entries=False,
-                seed=search.seed % (2**31 - 1) + 1,  # it takes 0 for no seed
-                max_consecutive_failed_trials=sys.maxsize,  # the study has a limit of its own
+                seed=search.seed % (2**31 - 1) + 1,  # Keras Tuner treats 0 as no seed
+                max_consecutive_failed_trials=sys.maxsize,  # the study has its own limit
                 directory=folder,
                 overwrite=True,
             )
             tuner.evaluation = self.evaluation(search, evaluate)
-            before, kt_config.DEBUG = kt_config.DEBUG, False  # or it prints the traceback of every failed trial
+            before, kt_config.DEBUG = kt_config.DEBUG, False  # otherwise it prints the traceback of every failed trial
             try:
                 tuner.search(verbose=0)
             except _StudyError as carried:
@@ -204,16 +204,16 @@ class KerasTunerStrategy(Strategy):
                 kt_config.DEBUG = before
 
     def make(self, search: SearchProblem, **options: Any) -> Any:
-        """The library's tuner."""
+        """Return the library's tuner."""
         raise NotImplementedError
 
     def evaluation(self, search: SearchProblem, evaluate: Evaluate) -> Any:
-        """What a trial of the tuner is answered with."""
+        """Return the function that evaluates a trial of the tuner."""
         return lambda trial: evaluate(Proposal(params_of(search.space, trial.hyperparameters.values)))
 
 
 class RandomStrategy(KerasTunerStrategy):
-    """Independent draws, none twice, by ``keras_tuner.RandomSearch``."""
+    """Independent draws without repetition, by ``keras_tuner.RandomSearch``."""
 
     tags = StrategyTags("keras_tuner.RandomSearch", samples_prior=True, parallel=False)
 
@@ -226,8 +226,8 @@ class BayesianStrategy(KerasTunerStrategy):
     """A Gaussian process with an upper-confidence bound, by ``keras_tuner.BayesianOptimization``.
 
     Args:
-        num_initial_points: random trials before the model of the space; None takes a quarter of all, 3 to 10.
-        alpha: variance added to the values, against noise.
+        num_initial_points: random trials before the Gaussian process; None takes a quarter of all, 3 to 10.
+        alpha: variance of the noise in the values.
         beta: weight of exploration.
     """
 
@@ -250,10 +250,10 @@ class BayesianStrategy(KerasTunerStrategy):
 
 
 class GridStrategy(KerasTunerStrategy):
-    """Every combination of the space's points, by ``keras_tuner.GridSearch``.
+    """Every combination of grid points, by ``keras_tuner.GridSearch``.
 
     Args:
-        oversize: ``refuse`` a grid larger than ``limits.n_trials`` or ``coarsen`` it; this library fixes the order.
+        oversize: ``refuse`` a grid with more points than ``limits.n_trials``, or ``coarsen`` it.
     """
 
     tags = StrategyTags("keras_tuner.GridSearch", finite=True, parallel=False)
@@ -277,10 +277,10 @@ class GridStrategy(KerasTunerStrategy):
 class HyperbandStrategy(KerasTunerStrategy):
     """Successive halving from several starting budgets (Li et al. 2018), by ``keras_tuner.Hyperband``.
 
-    The tuner repeats its brackets until a limit of the study ends it.
+    The tuner repeats its brackets until a limit of the study is reached.
 
     Args:
-        factor: of each rung, 1 in ``factor`` trials goes on with ``factor`` times the budget.
+        factor: 1 in ``factor`` trials of a rung continues, with ``factor`` times the budget.
     """
 
     tags = StrategyTags("keras_tuner.Hyperband", rungs=True, parallel=False, samples_prior=True)
@@ -291,7 +291,7 @@ class HyperbandStrategy(KerasTunerStrategy):
         self.factor = factor
 
     def brackets(self, max_epochs: int) -> list[list[Rung]]:
-        """The schedule of one iteration, as ``HyperbandOracle`` reckons it, the most aggressive bracket first."""
+        """Return the schedule of one iteration of ``HyperbandOracle``, the most aggressive bracket first."""
         n_brackets, epochs = 0, float(max_epochs)
         while epochs >= 1:
             n_brackets, epochs = n_brackets + 1, epochs / self.factor
@@ -312,12 +312,12 @@ class HyperbandStrategy(KerasTunerStrategy):
         brackets = self.brackets(search.max_epochs)
         first = brackets[0][0].n_trials
         if search.planned_trials is not None and search.planned_trials < first:
-            expected = f"at least {first}, the first bracket of Hyperband: no trial would get its whole budget"
+            expected = f"at least {first}, the first bracket of Hyperband: with fewer, no trial gets the whole budget"
             fix = f"limits.n_trials={first}, or a smaller max_epochs, or a larger strategy.factor"
             raise ConfigError("limits.n_trials", search.n_trials, expected, fix)
         size = search.space.size()
         if size is not None and size < first:
-            # Keras Tuner would end in the middle of the bracket, before any trial has its whole budget.
+            # Keras Tuner would end within the bracket, before any trial gets the whole budget.
             expected = f"at least {first} different params, the first bracket of Hyperband"
             raise ConfigError("search_space", f"{size} different params", expected, "strategy=halving_grid")
         if search.n_trials is None:
@@ -325,7 +325,7 @@ class HyperbandStrategy(KerasTunerStrategy):
         rungs: list[Rung] = []
         left = search.n_trials
         for number, bracket in enumerate(itertools.cycle(brackets)):
-            # The last bracket may end in its first rung, for want of trials.
+            # The last bracket may end in its first rung, because no trials are left.
             begun = bracket if bracket[0].n_trials <= left else [replace(bracket[0], n_trials=left)]
             rungs += [replace(rung, bracket=number) for rung in begun if rung.n_trials]
             left -= min(left, bracket[0].n_trials)
@@ -335,7 +335,7 @@ class HyperbandStrategy(KerasTunerStrategy):
 
     def make(self, search: SearchProblem, **options: Any) -> Any:
         space = hyperparameters(search.space)
-        # An iteration after another: the study's limits end it.
+        # Without end: the study's limits stop it.
         options |= {"max_epochs": search.max_epochs, "factor": self.factor, "hyperband_iterations": None}
         return _Hyperband(hyperparameters=space, **options)
 
@@ -344,7 +344,7 @@ class HyperbandStrategy(KerasTunerStrategy):
 
 
 class _Brackets:
-    """Follows Hyperband's rounds: what the tuner promotes goes on as the same trial, the rest is dropped."""
+    """Maps Hyperband's rounds to trials: a promoted trial continues as the same trial, the others are dropped."""
 
     def __init__(self, search: SearchProblem, evaluate: Evaluate, brackets: list[list[Rung]]) -> None:
         self._search, self._evaluate = search, evaluate

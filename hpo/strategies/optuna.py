@@ -34,9 +34,6 @@ from hpo.core.trial import Proposal, Trial
 from hpo.errors import ConfigError, SuggestionRefused
 from hpo.strategies.base import AskTellStrategy, Plan, SearchProblem, StrategyTags, startup_trials
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
 _NOT_MODEL_BASED = (
     optuna.samplers.RandomSampler,
     optuna.samplers.QMCSampler,
@@ -45,23 +42,23 @@ _NOT_MODEL_BASED = (
 )
 
 
-# Libraries that samplers use besides Optuna.
+# Libraries that samplers import besides Optuna.
 _SAMPLED_WITH = {"CmaEsSampler": ("cmaes",), "GPSampler": ("scipy", "torch")}
 
 
 class OptunaStrategy(AskTellStrategy[optuna.Trial]):
     """Searches with an Optuna sampler and stops trials early with an Optuna pruner.
 
-    The sampler is made anew for every trial, seeded with the study's stream and the number of the asking, so that a
-    search which is told its finished trials goes on as it would have. With several folds every fold has a pruner of
-    its own, which compares it with the same fold of other trials.
+    Every trial gets a new sampler, seeded by study and trial number, so that a resumed search proposes what an
+    uninterrupted one would have proposed. Every fold has its own pruner, which compares it with the same fold of other
+    trials.
 
     Args:
         sampler: a partial of an Optuna sampler class that takes a ``seed``, which is added. An ``n_startup_trials`` of
             None is replaced by a quarter of ``n_trials``, at least 3 and at most 10.
         pruner: an Optuna pruner.
         default_first: whether the first trial is the model's own configuration.
-        keeps_state: whether one sampler serves the whole search, for those that number their own draws.
+        keeps_state: whether one sampler is used for the whole search, for samplers that number their draws.
 
     Raises:
         ConfigError: when the sampler cannot be made with its options.
@@ -80,15 +77,15 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
             raise ConfigError(
                 "strategy.sampler", sampler, "a partial of an Optuna sampler", "+strategy.sampler._partial_=true"
             )
-        self._make_sampler, self._pruner, self._default_first = sampler, pruner, default_first
+        self._partial, self._pruner, self._default_first = sampler, pruner, default_first
         self._keeps_state = keeps_state
-        self._sampler(0, None)
+        self.make_sampler(0, None)
 
     @property
     def tags(self) -> StrategyTags:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            sampler = self._sampler(0, None)
+            sampler = self.make_sampler(0, None)
         is_random = isinstance(sampler, optuna.samplers.RandomSampler)
         return StrategyTags(
             f"optuna.samplers.{type(sampler).__name__}",
@@ -106,11 +103,11 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         return PartIdentity(("optuna", *_SAMPLED_WITH.get(backend.rpartition(".")[2], ())), (type(self),))
 
     def _rehearse(self) -> None:
-        """A toy study with the sampler and the pruner: Optuna looks at most options only when it uses them."""
-        given = dict(getattr(self._make_sampler, "keywords", {}))
-        samplers = [self._sampler(0, None)]
-        if "n_startup_trials" in given:  # past the random trials at once
-            samplers.append(self._make_sampler(seed=0, n_startup_trials=1))
+        """Run a toy study with the sampler and the pruner, since Optuna checks most options only when it uses them."""
+        given = dict(getattr(self._partial, "keywords", {}))
+        samplers = [self.make_sampler(0, None)]
+        if "n_startup_trials" in given:  # also without the random trials
+            samplers.append(self._partial(seed=0, n_startup_trials=1))
         part = "pruner"
         try:
             pruning = optuna.create_study(pruner=copy.deepcopy(self._pruner))
@@ -126,7 +123,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
                     study.tell(study.ask({"x": FloatDistribution(0.0, 1.0)}), value)
         except ImportError as error:
             raise _not_installed(error, given) from error
-        except Exception as error:  # whatever Optuna makes of an option that it did not check
+        except Exception as error:  # Optuna has no common class for bad options
             expected = f"options that Optuna can work with ({type(error).__name__}: {error})"
             raise ConfigError(f"strategy.{part}", given, expected, "strategy=optuna") from error
 
@@ -134,15 +131,20 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         self._rehearse()
         return Plan(search.n_trials)
 
-    def _sampler(self, seed: int, n_trials: int | None) -> BaseSampler:
+    def make_sampler(self, seed: int, n_trials: int | None) -> BaseSampler:
+        """Return a new sampler for a search of ``n_trials``.
+
+        Raises:
+            ConfigError: when it cannot be made with its options, or its library is not installed.
+        """
         options: dict[str, Any] = {}
-        given = getattr(self._make_sampler, "keywords", {})
+        given = getattr(self._partial, "keywords", {})
         if "n_startup_trials" in given and given["n_startup_trials"] is None:
             options["n_startup_trials"] = startup_trials(n_trials)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # named by the user, who knows
-                return self._make_sampler(seed=seed, **options)
+                warnings.simplefilter("ignore", ExperimentalWarning)  # the user has named it
+                return self._partial(seed=seed, **options)
         except ImportError as error:
             raise _not_installed(error, dict(given)) from error
         except (TypeError, ValueError) as error:
@@ -157,11 +159,11 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         n_folds = max(1, len(search.row_splits))
         # Each fold is pruned by a study of its own: Optuna compares a trial's best value so far, whatever its step.
         self._pruning = [self._new_study([search.objective.direction]) for _ in range(n_folds)]
-        # Trial number → fold → its trial in the fold's study, with the last value that it was told.
+        # Trial number → fold → its trial in the fold's study, with the last reported value.
         self._measured: dict[int, dict[int, tuple[optuna.Trial, float]]] = {}
-        # Of running trials that ask for their params, by number.
+        # Samplers of running trials that ask for their params, by number.
         self._samplers: dict[int, BaseSampler] = {}
-        self._one_sampler = self._sampler(search.seed, search.planned_trials) if self._keeps_state else None
+        self._one_sampler = self.make_sampler(search.seed, search.planned_trials) if self._keeps_state else None
         first = [search.default_params] if self._default_first and search.default_params is not None else []
         self._first = list({canonical(params): params for params in (*search.enqueued, *first)}.values())
 
@@ -172,11 +174,11 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
 
     def ask(self, known: Params | None = None) -> tuple[Proposal, optuna.Trial] | None:
         seed = derive_seed(self._search.seed, self._n_asked)
-        sampler = self._one_sampler or self._sampler(seed, self._search.planned_trials)
+        sampler = self._one_sampler or self.make_sampler(seed, self._search.planned_trials)
         recorded = known or {}
         if self._n_asked < len(self._first):
             first = self._first[self._n_asked]
-            # A trial that was killed while it asked has a part of it.
+            # The record of a trial that was killed while it asked has only some of its params.
             was_begun = known is not None and self._search.defined_by_run and known.items() <= first.items()
             known = first if known is None or was_begun else known
         self._n_asked += 1
@@ -196,7 +198,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         return Proposal(params), trial
 
     def suggest(self, handle: optuna.Trial, parameter: Parameter) -> ParamValue:
-        self._study.sampler = self._samplers[handle.number]  # others have been asked for since
+        self._study.sampler = self._samplers[handle.number]  # other trials have replaced it since
         try:
             return suggest(handle, parameter)
         except (TypeError, ValueError) as error:
@@ -215,22 +217,22 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
 
     def measure(self, handle: optuna.Trial, measurement: Measurement) -> Decision:
         if not math.isfinite(measurement.value):
-            return Decision.CONTINUE  # training ends by itself; Optuna's pruners cannot compare with it
+            return Decision.CONTINUE  # training ends by itself, and Optuna's pruners cannot compare the value
         if isinstance(self._pruner, optuna.pruners.NopPruner):
             return Decision.CONTINUE
         fold, epoch = measurement.fold, measurement.epoch + 1
         folds = self._measured.setdefault(handle.number, {})
         shadow = folds[fold][0] if fold in folds else self._pruning[fold].ask()
         folds[fold] = (shadow, measurement.value)
-        # From 1, since Optuna's rungs are amounts: a resource of 1 is the first epoch.
+        # Counted from 1: to Optuna a resource of 1 is the first epoch.
         shadow.report(measurement.value, epoch)
-        # What a sampler learns from trials that are pruned.
+        # The sampler learns from the values of pruned trials too.
         handle.report(measurement.value, fold * self._search.max_epochs + epoch)
         return Decision.PRUNE if shadow.should_prune() else Decision.CONTINUE
 
 
 class ReplaySampler(BaseSampler):
-    """Samples what is known to have been sampled. The real sampler is asked too, since some keep account of that."""
+    """Returns recorded values. It also calls the real sampler, since some samplers count their calls."""
 
     def __init__(self, sampler: BaseSampler, known: Params) -> None:
         self._sampler, self._known = sampler, known
@@ -259,7 +261,7 @@ class ReplaySampler(BaseSampler):
 
 
 def _not_installed(error: ImportError, given: dict[str, Any]) -> ConfigError:
-    """Of a library that Optuna imports only where it is used; its own message names it and nothing else does."""
+    """Return the error for a library that Optuna imports on use; only the message names the library."""
     named = re.search(r"(?:Tried to import|No module named) '(\w+)'", str(error))
     name = named.group(1) if named else str(error)
     fix = install_command(name) or f"pip install {name}"
@@ -267,7 +269,7 @@ def _not_installed(error: ImportError, given: dict[str, Any]) -> ConfigError:
 
 
 def suggest(trial: optuna.Trial, parameter: Parameter) -> ParamValue:
-    """Have Optuna choose a value of ``parameter``."""
+    """Let Optuna choose a value of ``parameter``."""
     match distribution(parameter):
         case FloatDistribution() as d:
             return trial.suggest_float(parameter.name, d.low, d.high, log=d.log, step=d.step)
@@ -280,7 +282,7 @@ def suggest(trial: optuna.Trial, parameter: Parameter) -> ParamValue:
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
-    """The Optuna distribution that means the same as ``parameter``."""
+    """Return the Optuna distribution that is equivalent to ``parameter``."""
     match parameter:
         case Float(low=low, high=high, log=log, step=step):
             return FloatDistribution(low, high, log=log, step=step)

@@ -1,7 +1,7 @@
 """scikit-learn: GridSearchCV, RandomizedSearchCV and their successive-halving forms.
 
-The library chooses the candidates and owns the folds; an estimator that stands for the study evaluates one fold for
-every ``fit`` and knows its score. https://scikit-learn.org/stable/modules/grid_search.html
+The library chooses the candidates and loops over the folds; a proxy estimator evaluates one fold of the study in
+``fit`` and returns its score. https://scikit-learn.org/stable/modules/grid_search.html
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ PARAMS, BUDGET = "params", "budget"
 
 
 class Folds:
-    """Maps the library's ``fit`` calls, one a candidate and fold and from several threads, to open trials of the study.
+    """Maps the library's ``fit`` calls to open trials of the study; any thread may call it.
 
-    Candidates with equal params are different trials where the library drew them twice; a larger budget goes on with
-    the trial that has the params.
+    There is one call per candidate and fold. Params that the library draws twice are two trials; a larger budget
+    continues the trial with the same params.
     """
 
     def __init__(self, evaluate: Evaluate, search: SearchProblem, has_rungs: bool) -> None:
@@ -55,10 +55,10 @@ class Folds:
         self._lock = threading.RLock()
 
     def __deepcopy__(self, memo: object) -> Folds:
-        return self  # scikit-learn clones an estimator with its params
+        return self  # scikit-learn clones an estimator together with its params
 
     def score(self, params: Params, rows: Any, budget: int | None) -> float:
-        """Evaluate ``params`` on the fold that trains on ``rows``; NaN where it failed, greater is better."""
+        """Evaluate ``params`` on the fold that trains on ``rows``; greater is better, NaN if it failed."""
         fold, key = self._fold_of[np.asarray(rows, dtype="int64").tobytes()], canonical(params)
         with self._lock:
             waiting = self._open.setdefault(key, [])
@@ -82,7 +82,7 @@ class Folds:
         return result.score if self._search.objective.direction == "maximize" else -result.score
 
     def next_rung(self, candidates: Sequence[Params]) -> None:
-        """Drop the trials that are not among ``candidates``, and get ready for the folds of those that are."""
+        """Drop the trials that are not among ``candidates``, and prepare the others for another round of folds."""
         kept: dict[str, int] = {}
         for params in candidates:
             kept[canonical(params)] = kept.get(canonical(params), 0) + 1
@@ -96,7 +96,7 @@ class Folds:
             self._open[key] = going_on
 
     def finish(self) -> None:
-        """Close the trials of the last rung, which were trained as long as the schedule allows."""
+        """Close the trials of the last rung, which have had the whole budget."""
         for waiting in self._open.values():
             for candidate in waiting:
                 candidate.close()
@@ -105,7 +105,7 @@ class Folds:
 
 @dataclass
 class _Candidate:
-    """A trial with the folds that the library has asked for at the present budget, and those that it was answered."""
+    """A trial with the folds that the library has started and finished at the present budget."""
 
     trial: OpenTrial
     begun: set[int] = field(default_factory=set)
@@ -121,10 +121,10 @@ class _Candidate:
 
 
 class FoldEstimator(BaseEstimator):
-    """Stands for the study in a scikit-learn search: ``fit`` on the row indices of a fold evaluates that fold.
+    """Proxy estimator for a scikit-learn search: ``fit`` on the row indices of a fold evaluates that fold.
 
     Args:
-        folds: where the fold is evaluated.
+        folds: evaluates the fold.
         params: of the candidate.
         budget: most epochs; None for all.
     """
@@ -138,28 +138,30 @@ class FoldEstimator(BaseEstimator):
         return self
 
     def score(self, rows: Any, y: Any = None) -> float:
-        """What the fold scored, with the sign that makes greater better."""
+        """Return the score of the fold; greater is better."""
         return float(self.score_)
 
 
 class SpaceDistribution:
-    """A search space as one scipy-like distribution: draws whole params, inactive ones absent."""
+    """A search space as one scipy-like distribution over params; inactive ones are absent."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
 
     def rvs(self, random_state: np.random.RandomState) -> Params:
-        """Params drawn from the space's own distribution."""
+        """Draw params from the distribution of the space."""
         params: dict[str, ParamValue] = {}
         for name, parameter in self.space.items():
-            value = draw(parameter, random_state)  # drawn for inactive ones too: the stream does not depend on others
+            value = draw(
+                parameter, random_state
+            )  # also for inactive ones, so that the stream does not depend on other values
             if self.space.is_active(name, params):
                 params[name] = value
         return params
 
 
 def draw(parameter: Parameter, random_state: np.random.RandomState) -> ParamValue:
-    """One value, from scipy's distribution that means the same as ``parameter``."""
+    """Draw a value from scipy's distribution that is equivalent to ``parameter``."""
     match parameter:
         case Categorical(choices=choices):
             return choices[int(random_state.randint(len(choices)))]
@@ -168,7 +170,7 @@ def draw(parameter: Parameter, random_state: np.random.RandomState) -> ParamValu
         case Float(low=low, high=high, log=True):
             return float(min(high, max(low, stats.loguniform(low, high).rvs(random_state=random_state))))
         case Int(low=low, high=high, log=True):
-            # Every whole number has its interval of half a step to both sides, as in Optuna.
+            # Every integer has an interval of half a step on both sides, as in Optuna.
             real = stats.loguniform(low - 0.5, high + 0.5).rvs(random_state=random_state)
             return int(min(high, max(low, round(float(real)))))
         case Float(low=low, high=high, step=None):
@@ -180,7 +182,7 @@ def draw(parameter: Parameter, random_state: np.random.RandomState) -> ParamValu
 
 
 class _Recorded:
-    """Keeps the results of a search that is stopped in the middle: a few candidates at a time, or a rung at a time."""
+    """Keeps the results of the batches or rungs that finished, in case the search is stopped."""
 
     results: Mapping[str, Any] = {}
 
@@ -193,9 +195,10 @@ class _Recorded:
 
 
 def in_batches(candidates: Iterable[Any], n_workers: int, evaluate: Callable[[list[Any]], Any]) -> None:
-    """Hand over candidates one by one and, once there are many, a twentieth at a time: all are tabled anew.
+    """Pass candidates to ``evaluate`` in batches that grow to a twentieth of all candidates so far.
 
-    With several workers, four times as many at once: the library waits for the last of a batch before the next one.
+    After every batch the library builds its whole table again. With several workers a batch has at least four
+    candidates per worker, since the library waits for the last one before the next batch.
     """
     iterator, n_done = iter(candidates), 0
     least = 1 if n_workers == 1 else 4 * n_workers
@@ -216,7 +219,7 @@ class _Random(_Recorded, RandomizedSearchCV):
 
 
 class _Rungs(_Recorded):
-    """Tells the study which trials each rung of a halving search goes on with."""
+    """Tells the study which trials each rung of a halving search continues."""
 
     def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any) -> None:
         folds: Folds = self.estimator.folds  # type: ignore[attr-defined]
@@ -238,7 +241,7 @@ class _HalvingRandom(_Rungs, HalvingRandomSearchCV):
 
 
 class SklearnStrategy(Strategy):
-    """The base of the four: runs a scikit-learn search over row indices and keeps its ``cv_results_``."""
+    """Base of the four strategies: runs a scikit-learn search over row indices and keeps its ``cv_results_``."""
 
     has_rungs = False
 
@@ -246,19 +249,19 @@ class SklearnStrategy(Strategy):
         self._results: Mapping[str, Any] = {}
 
     def make(self, estimator: FoldEstimator, search: SearchProblem, options: dict[str, Any]) -> Any:
-        """The library's search object."""
+        """Return the library's search object."""
         raise NotImplementedError
 
     def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         folds = Folds(evaluate, search, self.has_rungs)
-        # What a trial does wrong is a missing score; an exception is the study's own.
+        # A failed trial is a missing score; an exception belongs to the study.
         options = {"cv": list(search.row_splits), "refit": False, "n_jobs": search.n_workers, "error_score": "raise"}
         made = self.make(FoldEstimator(folds), search, options)
         rows = np.arange(max(int(max(part.max() for part in split)) for split in search.row_splits) + 1)
         try:
-            # Threads, since the study does the training in processes of its own.
+            # Threads, since the study trains in its own processes.
             with parallel_config(backend="threading"), warnings.catch_warnings():
-                # A failed trial is recorded with its reason; here it is a missing score.
+                # Failed trials, which are missing scores here, are recorded with their reason.
                 warnings.filterwarnings("ignore", "One or more of the .* scores are non-finite", UserWarning)
                 warnings.filterwarnings(
                     "ignore", "Mean of empty slice|invalid value|Degrees of freedom", RuntimeWarning
@@ -269,7 +272,7 @@ class SklearnStrategy(Strategy):
         folds.finish()
 
     def tables(self) -> Mapping[str, str]:
-        """``cv_results_`` with the params in columns of their own; scores of a loss are negative, as there."""
+        """Return ``cv_results_`` with one column per param; scores of a loss are negative, as in scikit-learn."""
         if not self._results:
             return {}
         results = {name: list(values) for name, values in self._results.items() if not name.startswith("param_")}
@@ -284,10 +287,10 @@ class SklearnStrategy(Strategy):
 
 
 class GridStrategy(SklearnStrategy):
-    """Every combination of the space's points, by ``GridSearchCV``.
+    """Every combination of grid points, by ``GridSearchCV``.
 
     Args:
-        oversize: what to do with a grid larger than ``limits.n_trials``: ``refuse``, ``coarsen`` or ``shuffle``.
+        oversize: how to treat a grid with more points than ``limits.n_trials``: ``refuse``, ``coarsen`` or ``shuffle``.
     """
 
     tags = StrategyTags("sklearn.model_selection.GridSearchCV", finite=True)
@@ -305,7 +308,7 @@ class GridStrategy(SklearnStrategy):
 
 
 def candidates(search: SearchProblem, oversize: str, n_trials: int | None) -> list[dict[str, list[Params]]]:
-    """The grid as scikit-learn takes it: a candidate is one value of ``params``, so that inactive ones are absent."""
+    """Return the grid for scikit-learn: each candidate is one value of ``params``, so that inactive ones are absent."""
     space = grid.fit(search, oversize)
     size = space.grid_size()
     if oversize == "shuffle":
@@ -320,16 +323,16 @@ class RandomStrategy(SklearnStrategy):
 
     def make(self, estimator: FoldEstimator, search: SearchProblem, options: dict[str, Any]) -> Any:
         drawn = {PARAMS: SpaceDistribution(search.space)}
-        n_iter = search.n_trials or 1_000_000  # drawn one by one, as long as the study goes on
+        n_iter = search.n_trials or 1_000_000  # drawn in batches until the study stops
         return _Random(estimator, drawn, n_iter=n_iter, random_state=search.seed, **options)
 
 
 class HalvingStrategy(SklearnStrategy):
-    """The base of both successive-halving searches (Jamieson & Talwalkar 2016).
+    """Base of both successive-halving searches (Jamieson & Talwalkar 2016).
 
     Args:
-        factor: of each rung, 1 in ``factor`` trials goes on with ``factor`` times the budget.
-        min_epochs: budget of the first rung; None takes as much as lets the last rung have all.
+        factor: 1 in ``factor`` trials of a rung continues, with ``factor`` times the budget.
+        min_epochs: budget of the first rung; None chooses it such that the last rung gets ``max_epochs``.
     """
 
     has_rungs = True
@@ -343,11 +346,11 @@ class HalvingStrategy(SklearnStrategy):
         self.factor, self.min_epochs = factor, min_epochs
 
     def n_candidates(self, search: SearchProblem) -> int:
-        """How many trials the first rung has."""
+        """Return the number of trials in the first rung."""
         raise NotImplementedError
 
     def options(self, search: SearchProblem) -> dict[str, Any]:
-        """Arguments that both library classes take."""
+        """Return the arguments of both library classes."""
         if self.min_epochs is not None and self.min_epochs > search.max_epochs:
             expected = f"at most max_epochs, which is {search.max_epochs}"
             raise option_error("min_epochs", self.min_epochs, expected, "null")
@@ -356,7 +359,7 @@ class HalvingStrategy(SklearnStrategy):
         return rungs | {"return_train_score": False, "random_state": search.seed}
 
     def plan(self, search: SearchProblem) -> Plan:
-        # As BaseSuccessiveHalving._run_search reckons, without aggressive elimination.
+        # As BaseSuccessiveHalving computes it, without aggressive elimination.
         self.options(search)
         n = self.n_candidates(search)
         needed = 1 + math.floor(math.log(n, self.factor))
@@ -370,10 +373,10 @@ class HalvingStrategy(SklearnStrategy):
 
 
 class HalvingGridStrategy(HalvingStrategy):
-    """All combinations of the space's points on a small budget, the best third on three times as much, and so on.
+    """All grid points on a small budget, the best third on three times the budget, and so on.
 
     Args:
-        oversize: as for the grid.
+        oversize: as in :class:`GridStrategy`.
     """
 
     tags = StrategyTags("sklearn.model_selection.HalvingGridSearchCV", finite=True, rungs=True)
@@ -392,7 +395,7 @@ class HalvingGridStrategy(HalvingStrategy):
 
 
 class HalvingRandomStrategy(HalvingStrategy):
-    """Random draws on a small budget, the best third on three times as much, and so on.
+    """Random draws on a small budget, the best third on three times the budget, and so on.
 
     Args:
         n_candidates: trials of the first rung; None takes ``limits.n_trials``.

@@ -1,4 +1,4 @@
-"""Searches of strategies over formulas instead of models: what the checks of strategies run."""
+"""Runs strategies on formulas instead of models, for the checks of strategies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hpo.run.replay import ReplayedTrial
 from hpo.strategies.base import SearchProblem, Strategy
 
 MAX_EPOCHS = 5
-COMPANY_SECONDS = 20.0  # to wait for a second trial: starting one may take long on a busy machine
+PARALLEL_SECONDS = 20.0  # to wait for a second trial, which may take long to start on a busy machine
 N_FOLDS = 3
 MakeStrategy = Callable[[], Strategy]
 Score = Callable[[Params], float]
@@ -62,12 +62,17 @@ SPACES: Mapping[str, SearchSpace] = {name: SearchSpace.from_config(config) for n
 
 
 class Evaluation:
-    """Stands for a study: scores params by a formula, a value an epoch, and ends the search after some trials.
+    """Replaces a study: scores params with a formula, one value per epoch, and ends the search after ``n_trials``.
 
     Args:
-        stopped: an earlier search, whose finished trials are answered from the record.
-        seconds: how long a fold takes, and the first one as long as it takes until another is trained beside it.
-        asks: the space whose params a trial asks for while it runs, for strategies that are told of none.
+        stopped: an earlier search; its finished trials are answered from the record.
+        seconds: duration of a fold; the first fold also waits until another one runs at the same time.
+        asks: the space of the params that a trial asks for while it runs; the strategy then gets an empty space.
+
+    Attributes:
+        begun: the trials that were started here, by number.
+        replayed: params of the trials that were answered from the record.
+        most_at_once: the most folds that ran at the same time.
     """
 
     def __init__(
@@ -106,8 +111,8 @@ class Evaluation:
         return running.close()
 
     def _asked(self, suggest: Suggest) -> Params:
-        """What a trial is given that asks for one param after another."""
-        assert self._asks is not None, "this search states its space"
+        """Ask for one param after another, as an objective does while it runs."""
+        assert self._asks is not None, "the strategy knows the space of this search"
         params: dict[str, ParamValue] = {}
         for name, parameter in self._asks.items():
             if self._asks.is_active(name, params):
@@ -126,19 +131,19 @@ class Evaluation:
             return self.begun[-1]
 
     def end(self) -> None:
-        """Close what the strategy left open, as a study does."""
+        """Close the trials that the strategy left open, as a study does."""
         for running in self.begun:
             if not running.is_closed:
                 running.close(dropped=True)
 
     def train(self, params: Params, fold: int, max_epochs: int, on_report: OnReport | None) -> FoldResult:
-        """One fold: a value an epoch, to the end or to the epoch at which it is pruned."""
+        """Return the result of one fold, with one value per epoch until its end or until it is pruned."""
         with self._lock:
             self._n_at_once += 1
             self.most_at_once = max(self.most_at_once, self._n_at_once)
             self._another.notify_all()
-            if self._seconds and not self._another.wait_for(lambda: self.most_at_once > 1, COMPANY_SECONDS):
-                self._seconds = 0.0  # nobody comes
+            if self._seconds and not self._another.wait_for(lambda: self.most_at_once > 1, PARALLEL_SECONDS):
+                self._seconds = 0.0  # the strategy runs one trial at a time
         time.sleep(self._seconds)
         with self._lock:
             self._n_at_once -= 1
@@ -183,7 +188,7 @@ class Running:
     def train_fold(
         self, fold: int, max_epochs: int | None = None, on_report: OnReport | None = None
     ) -> FoldResult | None:
-        assert not self.is_closed, "a closed trial is trained again"
+        assert not self.is_closed, "a closed trial was trained again"
         if any(result.outcome.stop_reason is not StopReason.MAX_EPOCHS for result in self._folds.values()):
             return None
         budget = min(max_epochs or MAX_EPOCHS, MAX_EPOCHS)
@@ -199,7 +204,7 @@ class Running:
         return self.trial
 
     def close(self, dropped: bool = False) -> Trial:
-        assert not self.is_closed, "a trial is closed twice"
+        assert not self.is_closed, "a trial was closed twice"
         self.is_closed = True
         for fold, result in self._folds.items():
             if dropped and result.outcome.stop_reason is StopReason.MAX_EPOCHS:
@@ -227,12 +232,15 @@ def run(
     seconds: float = 0.0,
     defined_by_run: bool = False,
 ) -> Evaluation:
-    """Search ``space`` with ``strategy`` for ``n_trials``; a finite strategy gets as many as its grid needs.
+    """Search ``space`` with ``strategy`` for ``n_trials``; a finite strategy gets one per grid point.
 
     Args:
-        stop_after: trials after which the study is stopped, as if it were killed.
-        stopped: such a study, with which this one goes on.
+        stop_after: stop after so many trials, as if the study were killed.
+        stopped: a search that was stopped this way, to resume.
         defined_by_run: whether trials ask for the params of ``space`` while they run.
+
+    Returns:
+        The trials and how they were run.
     """
     if strategy.tags.finite:
         n_trials = max(n_trials, space.grid_size())
@@ -262,9 +270,10 @@ def run(
 
 
 def bowl(params: Params) -> float:
-    """Smallest at the middle of the numbers, 1 more for every text."""
+    """Return the sum of squares of all numbers, plus 1 for every other value: a minimum at 0."""
     return sum(float(v) ** 2 if isinstance(v, int | float) else 1.0 for v in params.values())
 
 
 def number(params: Params, name: str) -> float:
+    """Return a param as a float."""
     return float(str(params[name]))

@@ -1,4 +1,4 @@
-"""What every strategy keeps to.
+"""The contract of strategies, as checks that run on any strategy.
 
 ::
 
@@ -8,8 +8,8 @@
     def test_my_strategy(check):
         check(MyStrategy)
 
-A check is chosen by the strategy's tags and raises ``AssertionError``. Checks that rest on chance state how rarely a
-right strategy fails them; with their fixed seeds they give the same answer every time.
+The strategy's tags select the checks; a check raises ``AssertionError``. Checks that depend on chance state how rarely
+a correct strategy fails them; their seeds are fixed, so that a result is reproducible.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from hpo.strategies.base import SearchProblem, StrategyTags
 from hpo.testing.searches import MAX_EPOCHS, N_FOLDS, SPACES, Evaluation, MakeStrategy, Running, bowl, number, run
 
 
-def check_proposals_lie_in_the_space_and_have_python_types(make: MakeStrategy) -> None:
+def check_proposals_are_in_space(make: MakeStrategy) -> None:
+    """Every proposal is in the space, with Python's own types, and the space is not changed."""
     for space in SPACES.values():
         if make().tags.rungs and (space.size() or math.inf) < 8:
-            continue  # a schedule of rungs may want more trials than there are params
+            continue  # a schedule of rungs may need more trials than there are params
         before = space.to_config()
         found = run(make(), space, bowl, n_trials=8)
         assert found.trials
@@ -47,7 +48,8 @@ def check_proposals_lie_in_the_space_and_have_python_types(make: MakeStrategy) -
         assert space.to_config() == before, "the space was changed"
 
 
-def check_inactive_children_are_absent_and_active_ones_present(make: MakeStrategy) -> None:
+def check_inactive_params_are_absent(make: MakeStrategy) -> None:
+    """A child parameter is proposed exactly where its condition holds."""
     found = run(make(), SPACES["all_types"], bowl, n_trials=24)
     with_child = {t.params["opt"] for t in found.trials if "momentum" in t.params}
     without = {t.params["opt"] for t in found.trials if "momentum" not in t.params}
@@ -55,9 +57,12 @@ def check_inactive_children_are_absent_and_active_ones_present(make: MakeStrateg
     assert without == {"adam"}
 
 
-def check_both_ends_of_a_range_are_reached(make: MakeStrategy) -> None:
-    """Of 3 and of 4 values, in 20 trials towards the low and 20 towards the high ends: uniform draws would miss an end
-    once in 50,000 times."""
+def check_range_bounds_are_reached(make: MakeStrategy) -> None:
+    """Both bounds of a range are proposed.
+
+    Two ranges of 3 and 4 values are searched for 20 trials towards the low and 20 towards the high bounds. Uniform
+    draws would miss a bound once in 50,000 times.
+    """
     space = SearchSpace.from_config(
         {
             "n": {"type": "int", "low": 1, "high": 3},
@@ -77,18 +82,24 @@ def check_both_ends_of_a_range_are_reached(make: MakeStrategy) -> None:
     assert {0.0, 0.6} <= reached["d"], f"d only at {reached['d']}"
 
 
-def check_a_logarithmic_scale_is_searched_as_one(make: MakeStrategy) -> None:
-    """On a flat objective at least a fifth of the draws lie below the geometric middle; linear draws put 1 in 100
-    there, so that a strategy which forgets the scale passes once in a million times."""
+def check_log_scale_is_used(make: MakeStrategy) -> None:
+    """A logarithmic parameter is searched on its logarithmic scale.
+
+    On a flat objective at least a fifth of the draws lie below the geometric middle. Draws on a linear scale put 1 in
+    100 there, so that a strategy which ignores the scale passes once in a million times.
+    """
     space = SearchSpace.from_config({"x": {"type": "float", "low": 1e-4, "high": 1.0, "log": True}})
-    n_trials = 8 if make().tags.rungs else 3  # so few that a model of the space has not begun
+    n_trials = 8 if make().tags.rungs else 3  # too few for a model of the space
     found = [t for seed in range(10) for t in run(make(), space, lambda p: 1.0, n_trials, seed=seed).trials]
     below = sum(number(trial.params, "x") < 1e-2 for trial in found)
     assert below >= len(found) / 5, f"{below} of {len(found)} below the middle"
 
 
-def check_the_prior_is_the_space_s_own(make: MakeStrategy) -> None:
-    """Kolmogorov-Smirnov and chi-square at 1e-6 over 400 draws: a right strategy fails one of six once in 160,000."""
+def check_samples_follow_the_prior(make: MakeStrategy) -> None:
+    """Draws follow the distribution that the space defines.
+
+    Kolmogorov-Smirnov and chi-square tests at 1e-6 over 400 draws: a correct strategy fails once in 160,000 times.
+    """
     space = SearchSpace.from_config(
         {
             "real": {"type": "float", "low": -2.0, "high": 3.0},
@@ -103,13 +114,13 @@ def check_the_prior_is_the_space_s_own(make: MakeStrategy) -> None:
     drawn = [trial.params for trial in run(make(), space, lambda p: 1.0, n_trials=400).trials]
     for name, parameter in space.items():
         values = [params[name] for params in drawn if name in params]
-        assert prior_p_value(parameter, values) > 1e-6, f"{name} is not drawn as the space says"
+        assert prior_p_value(parameter, values) > 1e-6, f"{name} does not follow the distribution of the space"
 
 
 def prior_p_value(parameter: Any, values: Sequence[Any]) -> float:
-    """How likely draws of ``parameter`` differ from its own distribution as much as ``values`` do.
+    """Return the probability that draws of ``parameter`` differ from its distribution at least as much as ``values``.
 
-    Kolmogorov-Smirnov for a continuous parameter, else chi-square.
+    Kolmogorov-Smirnov test for a continuous parameter, otherwise chi-square test.
     """
     if isinstance(parameter, Float) and not parameter.steps():
         places = [parameter.place(value) for value in values]
@@ -128,22 +139,25 @@ def prior_p_value(parameter: Any, values: Sequence[Any]) -> float:
     return float(stats.chisquare([counts[key] for key in shares], expected).pvalue)
 
 
-def check_the_grid_is_visited_whole_and_nothing_twice(make: MakeStrategy) -> None:
+def check_grid_is_exhausted_without_repeats(make: MakeStrategy) -> None:
+    """The search visits every grid point exactly once."""
     for name, space in SPACES.items():
         found = run(make(), space, bowl, n_trials=1)
         visited = [canonical(trial.params) for trial in found.trials]
         assert len(visited) == len(set(visited)), f"{name}: params are repeated"
-        assert set(visited) == {canonical(params) for params in space.grid()}, f"{name}: another grid"
+        assert set(visited) == {canonical(params) for params in space.grid()}, f"{name}: not the grid of the space"
 
 
-def check_one_seed_gives_one_sequence_and_zero_is_a_seed(make: MakeStrategy) -> None:
+def check_seed_determines_proposals(make: MakeStrategy) -> None:
+    """Equal seeds give equal proposals and other seeds give others; 0 is a seed like any other."""
     space, is_finite = SPACES["all_types"], make().tags.finite
     sequences = [[t.params for t in run(make(), space, bowl, n_trials=14, seed=seed).trials] for seed in (0, 0, 1)]
     assert sequences[0] == sequences[1]
     assert is_finite or sequences[0] != sequences[2]
 
 
-def check_global_random_state_is_neither_read_nor_changed(make: MakeStrategy) -> None:
+def check_global_random_state_is_untouched(make: MakeStrategy) -> None:
+    """The global generators of ``random`` and NumPy are neither read nor changed."""
     space, is_deterministic = SPACES["all_types"], make().tags.deterministic
     sequences = []
     for global_seed in (1, 2):
@@ -155,14 +169,16 @@ def check_global_random_state_is_neither_read_nor_changed(make: MakeStrategy) ->
     assert sequences[0] == sequences[1] or not is_deterministic
 
 
-def check_maximising_a_score_is_minimising_its_negative(make: MakeStrategy) -> None:
+def check_maximizing_equals_minimizing_the_negative(make: MakeStrategy) -> None:
+    """Maximizing a score proposes what minimizing its negative does."""
     space = SPACES["all_types"]
     down = run(make(), space, bowl, n_trials=14)
     up = run(make(), space, lambda p: -bowl(p), n_trials=14, metric="val_accuracy")
     assert [t.params for t in down.trials] == [t.params for t in up.trials]
 
 
-def check_a_search_goes_on_after_trials_that_fail(make: MakeStrategy) -> None:
+def check_search_continues_after_failed_trials(make: MakeStrategy) -> None:
+    """Failed trials do not end the search."""
     found = run(make(), SPACES["one_float"], lambda p: math.nan if number(p, "x") > 0.8 else bowl(p), n_trials=14)
     n_expected = 7 if make().tags.finite else 14
     assert len(found.trials) == n_expected
@@ -170,8 +186,8 @@ def check_a_search_goes_on_after_trials_that_fail(make: MakeStrategy) -> None:
     assert 0 < len(failed) < n_expected
 
 
-def check_it_stops_where_the_study_ends(make: MakeStrategy) -> None:
-    """``SearchStopped`` leaves the search, whatever library is around it."""
+def check_search_stops_with_the_study(make: MakeStrategy) -> None:
+    """``SearchStopped`` leaves the search, whatever the library does with exceptions."""
     space = SPACES["all_types"]
     strategy, n_planned = make(), 96
     splits = ((np.arange(2), np.arange(2, 3)),)
@@ -185,8 +201,8 @@ def check_it_stops_where_the_study_ends(make: MakeStrategy) -> None:
     raise AssertionError("SearchStopped was swallowed")
 
 
-def check_an_error_of_the_study_ends_the_search(make: MakeStrategy) -> None:
-    """It is no failed trial, and leaves the search as what it is."""
+def check_study_errors_end_the_search(make: MakeStrategy) -> None:
+    """An error of the study leaves the search unchanged and does not become a failed trial."""
     strategy = make()
     splits = ((np.arange(2), np.arange(2, 3)),)
     search = SearchProblem(SPACES["all_types"], Objective.of("val_loss"), 96, MAX_EPOCHS, 0, None, (), splits)
@@ -201,7 +217,7 @@ def check_an_error_of_the_study_ends_the_search(make: MakeStrategy) -> None:
 
 
 class _Failing(Evaluation):
-    """A study whose record breaks at the third trial."""
+    """A study whose record fails at the third trial."""
 
     def open(self, params: Params) -> Running | ReplayedTrial:
         if len(self.begun) == 2:
@@ -209,8 +225,11 @@ class _Failing(Evaluation):
         return super().open(params)
 
 
-def check_a_stopped_search_goes_on_and_repeats_nothing(make: MakeStrategy) -> None:
-    """Finished trials are answered from the record; where the tags promise it, all is as if nothing had happened."""
+def check_resumed_search_repeats_nothing(make: MakeStrategy) -> None:
+    """A resumed search takes finished trials from the record and proposes the same others as an uninterrupted one.
+
+    The second part holds for strategies with the tags ``replayable`` and ``deterministic``.
+    """
     space, tags = SPACES["all_types"], make().tags
 
     def curve(params: Params, fold: int, epoch: int) -> float:
@@ -224,7 +243,7 @@ def check_a_stopped_search_goes_on_and_repeats_nothing(make: MakeStrategy) -> No
     finished = [running.trial.params for running in stopped.begun if running.is_closed]
     resumed = searched(stopped=stopped)
     assert Counter(map(canonical, resumed.replayed)) == Counter(map(canonical, finished)), (
-        "a trial is not asked for again"
+        "a recorded trial was not proposed again"
     )
     assert len(finished) + len(resumed.begun) == len(whole.begun)
     if tags.replayable and tags.deterministic:
@@ -232,15 +251,15 @@ def check_a_stopped_search_goes_on_and_repeats_nothing(make: MakeStrategy) -> No
         assert everything == Counter(canonical(trial.params) for trial in whole.trials)
 
 
-def check_trials_that_ask_while_they_run_are_given_what_they_ask_for(make: MakeStrategy) -> None:
-    """One param after another, with conditions; also where the search goes on from its record."""
+def check_running_trials_get_suggestions(make: MakeStrategy) -> None:
+    """Trials that ask for their params while they run get values in the space, also when the search is resumed."""
     for space in (SPACES["all_types"], SPACES["nested"]):
         whole = run(make(), space, bowl, n_trials=10, defined_by_run=True)
         assert all(space.contains(trial.params) for trial in whole.trials)
         assert len({canonical(trial.params) for trial in whole.trials}) > 3
         stopped = run(make(), space, bowl, n_trials=10, defined_by_run=True, stop_after=4)
         resumed = run(make(), space, bowl, n_trials=10, defined_by_run=True, stopped=stopped)
-        assert resumed.replayed == [trial.params for trial in stopped.trials], "a trial is not given the same again"
+        assert resumed.replayed == [trial.params for trial in stopped.trials], "a recorded trial got other values"
         if make().tags.replayable and make().tags.deterministic:
             found = [*resumed.replayed, *(trial.params for trial in resumed.trials)]
             assert found == [trial.params for trial in whole.trials]
@@ -249,8 +268,8 @@ def check_trials_that_ask_while_they_run_are_given_what_they_ask_for(make: MakeS
         assert all(space.contains(trial.params) for trial in beside.trials)
 
 
-def check_several_trials_are_trained_at_once(make: MakeStrategy) -> None:
-    """With two workers there are two trials at a time, as many as there should be, and each is one of the space."""
+def check_trials_run_in_parallel(make: MakeStrategy) -> None:
+    """Two workers train two trials at the same time, and no trial more than one worker would."""
     space = SPACES["all_types"]
     alone = run(make(), space, bowl, n_trials=14)
     found = run(make(), space, bowl, n_trials=14, n_workers=2, seconds=0.05)
@@ -261,7 +280,8 @@ def check_several_trials_are_trained_at_once(make: MakeStrategy) -> None:
         assert {canonical(t.params) for t in found.trials} == {canonical(t.params) for t in alone.trials}
 
 
-def check_every_fold_of_a_trial_is_evaluated_once_a_budget(make: MakeStrategy) -> None:
+def check_each_fold_is_evaluated_once_per_budget(make: MakeStrategy) -> None:
+    """Every fold of a trial is evaluated exactly once per budget."""
     found = run(make(), SPACES["one_float"], bowl, n_trials=10, n_folds=N_FOLDS)
     for running in found.begun:
         counts = Counter(running.budgets)
@@ -272,7 +292,8 @@ def check_every_fold_of_a_trial_is_evaluated_once_a_budget(make: MakeStrategy) -
             assert folds == set(range(N_FOLDS)) or not whole, f"budget {budget} on folds {folds}"
 
 
-def check_enqueued_configurations_come_first(make: MakeStrategy) -> None:
+def check_enqueued_params_come_first(make: MakeStrategy) -> None:
+    """Enqueued params are proposed first, in their order."""
     wanted: tuple[Params, ...] = (
         {"rate": 0.01, "drop": 0.2, "units": 32, "depth": 2, "act": "elu", "opt": "adam"},
         {"rate": 0.5, "drop": 0.6, "units": 48, "depth": 64, "act": None, "opt": "sgd", "momentum": 0.3},
@@ -283,11 +304,13 @@ def check_enqueued_configurations_come_first(make: MakeStrategy) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to nine digits, since libraries keep them on a scale of their own."""
+    """Round floats to nine digits, since libraries store them on their own scale."""
     return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
-def check_bad_trials_are_pruned_and_good_ones_are_not(make: MakeStrategy) -> None:
+def check_pruning_stops_the_worse_trials(make: MakeStrategy) -> None:
+    """Pruned trials are worse on average than those that complete."""
+
     def curve(params: Params, fold: int, epoch: int) -> float:
         return abs(number(params, "x")) + 1 / (epoch + 1)
 
@@ -300,7 +323,9 @@ def check_bad_trials_are_pruned_and_good_ones_are_not(make: MakeStrategy) -> Non
     assert sum(cut) / len(cut) > sum(kept) / len(kept)
 
 
-def check_rungs_grow_and_keep_to_the_plan(make: MakeStrategy) -> None:
+def check_rungs_follow_the_plan(make: MakeStrategy) -> None:
+    """Each trial trains for the budgets that the plan has, on all folds, in increasing order."""
+
     def curve(params: Params, fold: int, epoch: int) -> float:
         return abs(number(params, "x")) + 1 / (epoch + 1) + fold
 
@@ -329,11 +354,11 @@ def check_rungs_grow_and_keep_to_the_plan(make: MakeStrategy) -> None:
 _TENTHS = [i / 10 for i in range(10)]
 
 
-def check_it_learns(make: MakeStrategy) -> None:
-    """On a bowl in two dimensions, the mean of the last trials beats uniform draws.
+def check_search_beats_random(make: MakeStrategy) -> None:
+    """The last trials on a two-dimensional bowl are better than uniform draws.
 
-    Uniform draws over [-1, 2]² average 2.0 with a standard deviation of 1.5; the mean of 45 of them is below 1.4 once
-    in 300 times, of a right strategy it is far below.
+    Uniform draws over [-1, 2]² average 2.0 with a standard deviation of 1.5. The mean of 45 of them is below 1.4 once
+    in 300 times; that of a correct strategy is far below.
     """
     config = {axis: {"type": "float", "low": -1.0, "high": 2.0} for axis in ("x", "y")}
     space = SearchSpace.from_config(config)
@@ -342,8 +367,8 @@ def check_it_learns(make: MakeStrategy) -> None:
     assert sum(values) / len(values) < 1.4, sum(values) / len(values)
 
 
-def check_several_objectives_are_told_apart(make: MakeStrategy) -> None:
-    """Of ``x²`` and its negative both ends are worth keeping: the search comes near either of them."""
+def check_several_objectives_are_optimized(make: MakeStrategy) -> None:
+    """Of ``x²`` and its negative, the search comes near the optimum of either."""
     space = SPACES["one_float"]
     found = run(make(), space, bowl, n_trials=24, others={"n_weights": "minimize"})
     values = [trial.values for trial in found.trials if trial.values is not None]
@@ -354,16 +379,16 @@ def check_several_objectives_are_told_apart(make: MakeStrategy) -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """A check with a name; called with what makes the strategy anew."""
+    """A named check; call it with a function that returns a new strategy."""
 
     name: str
     function: Callable[[MakeStrategy], None]
 
     def __call__(self, make: MakeStrategy) -> None:
-        """Run it.
+        """Run the check.
 
         Raises:
-            AssertionError: when the strategy does not keep to it.
+            AssertionError: when the strategy violates the contract.
         """
         self.function(make)
 
@@ -372,28 +397,28 @@ class Check:
 
 
 def strategy_checks(tags: StrategyTags) -> list[Check]:
-    """The checks that a strategy with these tags must pass."""
+    """Return the checks that a strategy with these tags must pass."""
     chosen: dict[Callable[[MakeStrategy], None], bool] = {
-        check_proposals_lie_in_the_space_and_have_python_types: tags.conditional,
-        check_inactive_children_are_absent_and_active_ones_present: tags.conditional,
-        check_both_ends_of_a_range_are_reached: True,
-        check_a_logarithmic_scale_is_searched_as_one: not tags.finite,
-        check_the_prior_is_the_space_s_own: tags.samples_prior,
-        check_the_grid_is_visited_whole_and_nothing_twice: tags.finite,
-        check_one_seed_gives_one_sequence_and_zero_is_a_seed: tags.deterministic,
-        check_global_random_state_is_neither_read_nor_changed: True,
-        check_maximising_a_score_is_minimising_its_negative: tags.deterministic,
-        check_a_search_goes_on_after_trials_that_fail: True,
-        check_it_stops_where_the_study_ends: True,
-        check_an_error_of_the_study_ends_the_search: True,
-        check_a_stopped_search_goes_on_and_repeats_nothing: True,
-        check_trials_that_ask_while_they_run_are_given_what_they_ask_for: tags.define_by_run,
-        check_several_trials_are_trained_at_once: tags.parallel,
-        check_every_fold_of_a_trial_is_evaluated_once_a_budget: True,
-        check_enqueued_configurations_come_first: tags.enqueues,
-        check_bad_trials_are_pruned_and_good_ones_are_not: tags.pruning,
-        check_rungs_grow_and_keep_to_the_plan: tags.rungs,
-        check_it_learns: tags.learns,
-        check_several_objectives_are_told_apart: tags.several_objectives and not tags.pruning,
+        check_proposals_are_in_space: tags.conditional,
+        check_inactive_params_are_absent: tags.conditional,
+        check_range_bounds_are_reached: True,
+        check_log_scale_is_used: not tags.finite,
+        check_samples_follow_the_prior: tags.samples_prior,
+        check_grid_is_exhausted_without_repeats: tags.finite,
+        check_seed_determines_proposals: tags.deterministic,
+        check_global_random_state_is_untouched: True,
+        check_maximizing_equals_minimizing_the_negative: tags.deterministic,
+        check_search_continues_after_failed_trials: True,
+        check_search_stops_with_the_study: True,
+        check_study_errors_end_the_search: True,
+        check_resumed_search_repeats_nothing: True,
+        check_running_trials_get_suggestions: tags.define_by_run,
+        check_trials_run_in_parallel: tags.parallel,
+        check_each_fold_is_evaluated_once_per_budget: True,
+        check_enqueued_params_come_first: tags.enqueues,
+        check_pruning_stops_the_worse_trials: tags.pruning,
+        check_rungs_follow_the_plan: tags.rungs,
+        check_search_beats_random: tags.learns,
+        check_several_objectives_are_optimized: tags.several_objectives and not tags.pruning,
     }
     return [Check(f.__name__.removeprefix("check_"), f) for f, is_due in chosen.items() if is_due]

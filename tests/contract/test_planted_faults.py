@@ -59,9 +59,9 @@ class Mistaken(Strategy):
 
 LONG = ("keras_bayesian", "ray_tune")  # seconds a proposal or a search
 CHECKS: dict[Fault, Callable[[MakeStrategy], None]] = {
-    drops_the_top_value: testing.check_both_ends_of_a_range_are_reached,
-    forgets_the_logarithm: testing.check_a_logarithmic_scale_is_searched_as_one,
-    ignores_conditions: testing.check_proposals_lie_in_the_space_and_have_python_types,
+    drops_the_top_value: testing.check_range_bounds_are_reached,
+    forgets_the_logarithm: testing.check_log_scale_is_used,
+    ignores_conditions: testing.check_proposals_are_in_space,
 }
 
 
@@ -74,7 +74,7 @@ def test_a_planted_fault_is_caught(name: str, fault: Fault, request: pytest.Fixt
     if build(name).tags.finite:
         if fault is forgets_the_logarithm:
             pytest.skip("a grid has points and no scale")
-        check = testing.check_the_grid_is_visited_whole_and_nothing_twice
+        check = testing.check_grid_is_exhausted_without_repeats
     assert check in [known.function for known in testing.strategy_checks(build(name).tags)]
     # A grid that has grown by a misread condition is refused already.
     with pytest.raises((AssertionError, KeyError, ConfigError)):
@@ -102,7 +102,7 @@ class HasOneSeed(OptunaStrategy):
     """Gives every trial the draws of the first."""
 
     def suggest(self, handle: optuna.Trial, parameter: Parameter) -> ParamValue:
-        self._samplers[handle.number] = self._sampler(7, None)
+        self._samplers[handle.number] = self.make_sampler(7, None)
         return super().suggest(handle, parameter)
 
 
@@ -112,4 +112,4 @@ def test_a_fault_in_answering_late_is_caught(mistaken: type[OptunaStrategy]) -> 
         return mistaken(optuna.samplers.RandomSampler, optuna.pruners.NopPruner())
 
     with pytest.raises(AssertionError):
-        testing.check_trials_that_ask_while_they_run_are_given_what_they_ask_for(make)
+        testing.check_running_trials_get_suggestions(make)

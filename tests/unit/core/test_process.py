@@ -33,7 +33,14 @@ def statements_at_import(tree: ast.Module) -> Iterator[ast.stmt]:
 def changes_process(statement: ast.stmt) -> bool:
     """Return whether it changes environment variables, warning filters, logger levels or file descriptors."""
     text = ast.unparse(statement)
-    changes = ("os.environ.", "warnings.filterwarnings", "warnings.simplefilter", ".setLevel(", "os.dup2", "os.putenv")
+    changes = (
+        "os.environ.",
+        "warnings.filterwarnings",
+        "warnings.simplefilter",
+        ".setLevel(",
+        "set_verbosity(",
+        "os.dup2",
+    )
     is_assignment = isinstance(statement, ast.Assign | ast.Delete) and "os.environ[" in text.partition("=")[0]
     reads = ("os.environ.get(",)
     return is_assignment or (any(each in text for each in changes) and not any(each in text for each in reads))

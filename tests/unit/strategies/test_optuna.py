@@ -41,12 +41,12 @@ def test_few_random_trials_when_there_are_few_trials(n_trials: int | None, start
             super().__init__(**options)
 
     found = OptunaStrategy(functools.partial(Spy, n_startup_trials=None), optuna.pruners.NopPruner())
-    found._sampler(1, n_trials)
+    found.make_sampler(1, n_trials)
     assert made[-1]["n_startup_trials"] == startup
 
 
 def test_a_number_of_start_up_trials_that_was_given_is_kept() -> None:
-    assert strategy(n_startup_trials=2)._sampler(1, 400)._n_startup_trials == 2
+    assert strategy(n_startup_trials=2).make_sampler(1, 400)._n_startup_trials == 2
 
 
 def test_options_that_optuna_lacks_are_refused_by_name() -> None:
