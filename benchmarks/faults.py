@@ -571,11 +571,11 @@ def prepared_store() -> Path:
 
 
 def deterministic(strategies: Sequence[str]) -> dict[str, bool]:
-    """Which strategies propose the same again, as ``python -m hpo strategies`` says."""
+    """Which strategies are reproducible, as ``python -m hpo strategies`` says."""
     listed = subprocess.run(
         [sys.executable, "-m", "hpo", "strategies", "--markdown"], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.splitlines()
-    column = [cell.strip() for cell in listed[0].split("|")].index("same again")
+    column = [cell.strip() for cell in listed[0].split("|")].index("reproducible")
     cells = {line.split("|")[1].strip(" `"): line.split("|")[column].strip() for line in listed[2:]}
     return {name: cells[name] == "yes" for name in strategies}
 
