@@ -17,6 +17,7 @@ from hpo.core.states import State
 from hpo.core.trial import Trial
 from hpo.errors import redact
 from hpo.run.result import Result, StopCause
+from hpo.tracking.outbox import REFUSED_FILE
 from hpo.tracking.store import absolute
 from hpo.tracking.writer import Tracker
 
@@ -115,7 +116,7 @@ def failures_text(trials: Sequence[Trial]) -> str:
 
 def refused_text(tracker: Tracker) -> str:
     """What MLflow will never take."""
-    where = escape(str(tracker.folder / "refused.jsonl"))
+    where = escape(str(tracker.folder / REFUSED_FILE))
     return (
         f"[bold yellow]warning:[/] MLflow refused {tracker.n_refused} records for good; they are in {where}, with why"
     )

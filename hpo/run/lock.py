@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from hpo.errors import ConfigError, TrackingError
 from hpo.run.study_file import STUDY_FILE, read_json, write_json
+from hpo.tracking.outbox import OUTBOX_FILE
 from hpo.tracking.reader import StudyRecord
 from hpo.tracking.schema import Tag
 
@@ -53,7 +54,7 @@ def lock_study(folder: Path, name: str) -> Iterator[None]:
         write_json(folder / _DRIVER, this_driver())
         yield
     finally:
-        if not any((folder / each).exists() for each in (STUDY_FILE, "outbox.jsonl")):
+        if not any((folder / each).exists() for each in (STUDY_FILE, OUTBOX_FILE)):
             shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 

@@ -21,7 +21,7 @@ from hpo.run.resume_checks import require_same_identity, require_unfinished
 from hpo.run.study_file import StudyFile
 from hpo.study.study import Study
 from hpo.tracking.delivery import OutboxUploader
-from hpo.tracking.outbox import STUDY, delivered_bytes, undelivered
+from hpo.tracking.outbox import OUTBOX_FILE, POSITION_FILE, STUDY, delivered_bytes, find_pending_studies
 from hpo.tracking.reader import StudyRecord, find_study
 from hpo.tracking.resume import RecordedStudy, load_from_mlflow, load_from_outbox
 from hpo.tracking.schema import Tag
@@ -88,7 +88,7 @@ def _find(location: StoreLocation, name: str) -> StudyRecord | None:
     folder = location.folder(name)
     saved = StudyFile.read(folder)
     try:
-        if folder in undelivered(location.output_path):
+        if folder in find_pending_studies(location.output_path):
             deliver(location, folder)
         found = find_study(client, experiment_id, name, saved.uid) if saved else None
         return found or find_study(client, experiment_id, name)
@@ -209,7 +209,7 @@ def _uid_of(recorded: RecordedStudy | None, folder: Path) -> str:
 
 def _set_old_outbox_aside(folder: Path) -> None:
     """Rename the outbox of a study that was deleted in MLflow, so that the new study does not deliver it."""
-    outbox = folder / "outbox.jsonl"
-    (folder / "delivered").unlink(missing_ok=True)
+    outbox = folder / OUTBOX_FILE
+    (folder / POSITION_FILE).unlink(missing_ok=True)
     if outbox.exists() and outbox.stat().st_size:
         outbox.rename(folder / f"outbox-{int(time.time())}.jsonl")

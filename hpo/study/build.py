@@ -125,7 +125,7 @@ def resolve_model(model: Trainable, config: Mapping[str, Any], known: Mapping[st
     where = config["tracking"]
 
     def fetch(wanted: str, folder: Path) -> SavedNetwork:
-        from hpo.tracking.networks import fetch_network  # imports MLflow, which most models do not need to be built
+        from hpo.tracking.base_models import fetch_network  # imports MLflow, which most models do not need to be built
 
         if known and wanted == known.get(Tag.BASE):
             wanted = known[Tag.BASE_URI]

@@ -1,8 +1,8 @@
-"""The outbox of a study: a file to which everything that is to be recorded is appended before MLflow hears of it.
+"""The outbox of a study: a file on disk that receives every record before it is uploaded to MLflow.
 
-One JSON object a line. It is never shortened, so that it is also a complete copy of the record on this machine; a
-second file holds how far it has been delivered. Delivering a part twice changes nothing, so neither file needs to be in
-step with MLflow when a process is killed.
+One JSON array a line: run, kind and body of a record. The file is never shortened, so it is also a complete copy of the
+study on this machine. A second file holds the position up to which records are uploaded. Uploading a record twice
+changes nothing, so neither file has to agree with MLflow when a process is killed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+OUTBOX_FILE = "outbox.jsonl"
+POSITION_FILE = "delivered"  # up to which byte of the outbox records are uploaded
+REFUSED_FILE = "refused.jsonl"  # records that MLflow refuses for good
+
 STUDY = "study"
-# Values that MLflow alone can tell, and that are known once a record is delivered.
+"""Key of the study's run; the keys of trials come from :func:`trial_key`."""
+
+# Values that only MLflow knows; they are filled in when a record is uploaded.
 RUN_ID, MODEL_URI = "$run_id", "$model_uri"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One line.
+    """One line of the outbox.
 
     Args:
-        key: the run it belongs to: ``study``, or a trial with its attempt.
+        key: of the run, ``STUDY`` or a :func:`trial_key`.
         kind: ``start``, ``batch``, ``text``, ``file``, ``model``, ``end`` or ``reopen``.
-        body: what is recorded; see :class:`hpo.tracking.writer.Tracker`.
-        end: position in the file after it, in bytes.
+        body: the fields of this kind; see :class:`hpo.tracking.writer.Tracker`, which writes them.
+        end: position after the line in the file, in bytes.
     """
 
     key: str
@@ -38,37 +44,29 @@ class Record:
 
 
 class Outbox:
-    """The files ``outbox.jsonl`` and ``delivered`` in the folder of a study.
+    """Appends records to the outbox in the folder of a study, which is created if it is missing.
+
+    An incomplete last line, from a full disk or a power cut, is removed.
 
     Raises:
-        OSError: from any method that writes, when the disk does not take it.
+        OSError: from any method that writes, if the disk refuses it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "outbox.jsonl"
+        self.path = folder / OUTBOX_FILE
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("ab", buffering=0)
-        self._cut_torn_line()
-
-    def _cut_torn_line(self) -> None:
-        """A line that a full disk or a power cut left incomplete was never said, nor was what follows it."""
-        size = 0
-        with self.path.open("rb") as file:
-            for line in file:
-                if not _is_whole(line):
-                    break
-                size += len(line)
-        self._file.truncate(size)
+        self._file.truncate(_size_of_complete_lines(self.path))
 
     @property
     def size(self) -> int:
-        """Bytes written."""
+        """Size in bytes."""
         return self.path.stat().st_size
 
     def append(self, record: Record) -> None:
-        """Write a line; a line is there as a whole or, where the disk is full, not at all."""
+        """Write a record as a whole line, or nothing if the disk is full. The end of a run is synced to disk."""
         line = json.dumps([record.key, record.kind, record.body]).encode() + b"\n"
-        before = os.fstat(self._file.fileno()).st_size  # not tell(), which a truncation leaves behind
+        before = os.fstat(self._file.fileno()).st_size  # tell() is wrong after a truncation
         try:
             written = self._file.write(line)
             if written != len(line):
@@ -81,23 +79,19 @@ class Outbox:
             raise
 
     def close(self) -> None:
-        """Nothing more is said."""
+        """Close the file; nothing can be appended afterwards."""
         self._file.close()
 
 
-def _is_whole(line: bytes) -> bool:
-    return line.startswith(b"[") and line.endswith(b"]\n")
-
-
 def read_outbox(path: Path, start: int = 0) -> Iterator[Record]:
-    """The complete lines of an outbox from a position on."""
+    """Read the complete lines of an outbox file, from a position in bytes; a missing file has none."""
     if not path.exists():
         return
     with path.open("rb") as file:
         file.seek(start)
         position = start
         for line in file:
-            if not _is_whole(line):
+            if not _is_complete(line):
                 return
             position += len(line)
             key, kind, body = json.loads(line)
@@ -105,32 +99,51 @@ def read_outbox(path: Path, start: int = 0) -> Iterator[Record]:
 
 
 def delivered_bytes(folder: Path) -> int:
-    """How much of the outbox in ``folder`` has been delivered."""
-    path, outbox = folder / "delivered", folder / "outbox.jsonl"
+    """Position up to which the outbox in ``folder`` is uploaded; 0 if none is stored or it lies beyond the file."""
+    path, outbox = folder / POSITION_FILE, folder / OUTBOX_FILE
     text = path.read_text() if path.exists() else ""
     position = int(text) if text.strip().isdigit() else 0
     size = outbox.stat().st_size if outbox.exists() else 0
-    return position if position <= size else 0  # a mark that a power cut has left without its lines
+    return position if position <= size else 0  # after a power cut the position may survive without its lines
 
 
 def mark_delivered(folder: Path, position: int) -> None:
-    """MLflow has everything up to ``position``; written in place, which works on a full disk too."""
-    path = folder / "delivered"
+    """Store the position up to which MLflow has everything. Overwrites in place, which also works on a full disk."""
+    path = folder / POSITION_FILE
     with path.open("r+b" if path.exists() else "wb") as file:
         file.write(f"{position:020d}\n".encode())
 
 
-def undelivered(output_path: Path) -> list[Path]:
-    """Folders of studies whose outbox holds records that MLflow does not have yet."""
-    outboxes = sorted((output_path / "studies").glob("*/outbox.jsonl"))
+def find_pending_studies(output_path: Path) -> list[Path]:
+    """Folders of studies with pending records, which MLflow does not have yet."""
+    outboxes = sorted((output_path / "studies").glob(f"*/{OUTBOX_FILE}"))
     return [path.parent for path in outboxes if path.stat().st_size > delivered_bytes(path.parent)]
 
 
+def trial_key(number: int, attempt: int = 0) -> str:
+    """Key of a trial's run; each attempt has its own: ``trial-0007``, ``trial-0007.1``."""
+    return f"trial-{number:04d}" + (f".{attempt}" if attempt else "")
+
+
 def run_id_of(key: str) -> dict[str, str]:
-    """Stands for the MLflow id of a run in the value of a tag."""
+    """Value of a tag that becomes the MLflow id of a run when it is uploaded."""
     return {RUN_ID: key}
 
 
 def model_uri_of(key: str) -> dict[str, str]:
-    """Stands for the URI of the model that was logged for a run."""
+    """Value of a tag that becomes the URI of a run's logged model when it is uploaded."""
     return {MODEL_URI: key}
+
+
+def _size_of_complete_lines(path: Path) -> int:
+    size = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not _is_complete(line):
+                break
+            size += len(line)
+    return size
+
+
+def _is_complete(line: bytes) -> bool:
+    return line.startswith(b"[") and line.endswith(b"]\n")

@@ -1,4 +1,4 @@
-"""Studies and trials as MLflow holds them. Nothing that is read is ever instantiated or unpickled."""
+"""Reads studies and trials from MLflow. Nothing that is read is instantiated or unpickled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from hpo.tracking.schema import Artifact, Metric, Tag, fold_tag, parse_fold_tag
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as read back from MLflow."""
+    """A study in MLflow.
+
+    Args:
+        state: value of ``Tag.STATE``.
+        started: in seconds since 1970.
+        ended: in seconds since 1970; None while it runs.
+    """
 
     run_id: str
     experiment_id: str
@@ -34,7 +40,12 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as read back from MLflow; params are text, as MLflow keeps them."""
+    """A trial in MLflow.
+
+    Args:
+        params: as text, as MLflow stores them; typed ones are in ``Tag.PARAMS``.
+        folds: outcome of each fold; see :func:`hpo.tracking.schema.fold_tag`.
+    """
 
     run_id: str
     number: int
@@ -52,7 +63,11 @@ class TrialRecord:
 
 
 def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: str, order: str) -> list[Run]:
-    """All runs that match, whatever their number."""
+    """Find all runs that match a filter, over all pages.
+
+    Args:
+        order: such as ``attributes.start_time ASC``.
+    """
     runs: list[Run] = []
     token: str | None = None
     while True:
@@ -64,7 +79,7 @@ def search_runs(client: mlflow.MlflowClient, experiment_id: str, filter_string: 
 
 
 def list_studies(client: mlflow.MlflowClient, experiment_id: str) -> list[StudyRecord]:
-    """All studies of an experiment, newest first."""
+    """List the studies of an experiment, newest first."""
     runs = search_runs(client, experiment_id, f"tags.`{Tag.KIND}` = 'study'", "attributes.start_time DESC")
     return [_study(run) for run in runs]
 
@@ -72,38 +87,42 @@ def list_studies(client: mlflow.MlflowClient, experiment_id: str) -> list[StudyR
 def find_study(
     client: mlflow.MlflowClient, experiment_id: str, name: str, uid: str | None = None
 ) -> StudyRecord | None:
-    """The newest study of that name, or None; where ``uid`` is known the one that has it, whatever its name is now."""
+    """Find the newest study with a name, or the study with a uid, which also finds one that was renamed.
+
+    Args:
+        uid: replaces the name if given.
+    """
     quoted = name.replace("'", "")
-    same = f"attributes.run_name = '{quoted}'" if uid is None else f"tags.`{Tag.STUDY_UID}` = '{uid}'"
-    text = f"tags.`{Tag.KIND}` = 'study' and {same}"
-    runs = search_runs(client, experiment_id, text, "attributes.start_time DESC")
+    is_wanted = f"attributes.run_name = '{quoted}'" if uid is None else f"tags.`{Tag.STUDY_UID}` = '{uid}'"
+    matches = f"tags.`{Tag.KIND}` = 'study' and {is_wanted}"
+    runs = search_runs(client, experiment_id, matches, "attributes.start_time DESC")
     return _study(runs[0]) if runs else None
 
 
-def trial_runs(client: mlflow.MlflowClient, experiment_id: str, study_run_id: str) -> list[Run]:
-    """The runs of a study's trials, those that a later attempt has taken the place of included."""
-    text = f"tags.`{Tag.PARENT}` = '{study_run_id}' and tags.`{Tag.KIND}` = 'trial'"
-    return search_runs(client, experiment_id, text, "attributes.start_time ASC")
+def find_trial_runs(client: mlflow.MlflowClient, experiment_id: str, study_run_id: str) -> list[Run]:
+    """Find the runs of a study's trials, oldest first, including superseded attempts."""
+    matches = f"tags.`{Tag.PARENT}` = '{study_run_id}' and tags.`{Tag.KIND}` = 'trial'"
+    return search_runs(client, experiment_id, matches, "attributes.start_time ASC")
 
 
 def load_trials(client: mlflow.MlflowClient, study: StudyRecord) -> list[TrialRecord]:
-    """The trials of a study by number, without their curves; of those that were begun anew, the last attempt."""
-    last: dict[int, TrialRecord] = {}
-    runs = trial_runs(client, study.experiment_id, study.run_id)
+    """Load the newest attempt of each trial of a study, in order of their numbers, without learning curves."""
+    newest: dict[int, TrialRecord] = {}
+    runs = find_trial_runs(client, study.experiment_id, study.run_id)
     for run in sorted(runs, key=lambda run: int(run.data.tags.get(Tag.ATTEMPT, 0))):
         trial = _trial(run)
-        last[trial.number] = trial
-    return [last[number] for number in sorted(last)]
+        newest[trial.number] = trial
+    return [newest[number] for number in sorted(newest)]
 
 
 def load_history(client: mlflow.MlflowClient, run_id: str, metric: str) -> list[float]:
-    """One metric of a trial by epoch."""
+    """Load one metric of a trial, by epoch."""
     points = client.get_metric_history(run_id, metric)
     return [point.value for point in sorted(points, key=lambda point: point.step)]
 
 
 def download(client: mlflow.MlflowClient, run_id: str, name: str, folder: Path) -> Path | None:
-    """An artifact, a file or a folder, copied into ``folder``; None where the run has none of that name."""
+    """Copy an artifact, a file or a folder, into ``folder``; returns None if the run does not have it."""
     try:
         return Path(client.download_artifacts(run_id, name, str(folder)))
     except (MlflowException, OSError):
@@ -111,18 +130,18 @@ def download(client: mlflow.MlflowClient, run_id: str, name: str, folder: Path) 
 
 
 def load_text(client: mlflow.MlflowClient, study: StudyRecord, name: str) -> str:
-    """A text artifact of a study, such as ``config.yaml``; never to be instantiated."""
+    """Load a text artifact of a study."""
     with tempfile.TemporaryDirectory() as folder:
         return Path(client.download_artifacts(study.run_id, name, folder)).read_text(encoding="utf-8")
 
 
 def load_config(client: mlflow.MlflowClient, study: StudyRecord) -> str:
-    """The composed config of a study, as the YAML text that was recorded; never to be instantiated."""
+    """Load the config of a study as YAML text."""
     return load_text(client, study, Artifact.CONFIG)
 
 
-def fold_summaries(tags: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
-    """What the tags of a trial say of its folds, by fold."""
+def read_fold_summaries(tags: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+    """Read the outcome of each fold from the tags of a trial, in order of the folds."""
     parsed = (parse_fold_tag(name) for name in tags)
     folds = sorted(fold for fold, budget in filter(None, parsed) if budget is None)
     return [json.loads(tags[fold_tag(fold)]) for fold in folds]
@@ -154,5 +173,5 @@ def _trial(run: Run) -> TrialRecord:
         params=run.data.params,
         metrics=run.data.metrics,
         tags=tags,
-        folds=tuple(fold_summaries(tags)),
+        folds=tuple(read_fold_summaries(tags)),
     )

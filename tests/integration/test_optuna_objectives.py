@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hpo.tracking.reader import load_text, trial_runs
+from hpo.tracking.reader import find_trial_runs, load_text
 
 
 def objective(name: str, *arguments: str) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def test_killed_study_resumes_with_the_same_values(
     client, study, trials = read("mine")
     assert (study.state, len(trials)) == ("finished", 6)
     assert [trial.number for trial in trials] == list(range(6))
-    runs = trial_runs(client, study.experiment_id, study.run_id)
+    runs = find_trial_runs(client, study.experiment_id, study.run_id)
     by_attempt = {(int(r.data.tags["hpo.trial"]), int(r.data.tags["hpo.attempt"])): r for r in runs}
     repeated = [number for number, attempt in by_attempt if attempt]
     assert 1 <= len(repeated) <= n_workers
@@ -184,7 +184,7 @@ def test_trial_of_a_lost_worker_is_given_the_same_params_again(
     assert hpo(*objective("killed_once", "executor=local", "limits.n_trials=2", "study=mine")) == 0
     client, study, trials = read("mine")
     assert [trial.state for trial in trials] == ["COMPLETE"] * 2
-    runs = trial_runs(client, study.experiment_id, study.run_id)
+    runs = find_trial_runs(client, study.experiment_id, study.run_id)
     first = {r.data.tags["hpo.attempt"]: r.data.params for r in runs if r.data.tags["hpo.trial"] == "0"}
     assert set(first["0"]) == {"x"}
     assert first["1"]["x"] == first["0"]["x"]

@@ -130,11 +130,11 @@ def test_unavailable_base_is_refused_before_training(
     client.delete_tag(base.run_id, "hpo.best_model_uri")
     for given, said in (
         ("missing", "python -m hpo model=mnist_cnn study=missing"),
-        ("no-network", "a network that Keras has saved"),
+        ("no-network", "a network saved by Keras"),
         ("mnist-base", "a study that has logged its best model"),
         ("applications:vgg99", "applications:mobilenet_v2"),
-        ("models:/m-00000000000000000000000000000000", "a model that is in the store"),
-        ("runs:/00000000000000000000000000000000/model", "a model that is in the store"),
+        ("models:/m-00000000000000000000000000000000", "a model in the store"),
+        ("runs:/00000000000000000000000000000000/model", "a model in the store"),
     ):
         capsys.readouterr()
         assert hpo("model=transfer_cnn", f"model.base={given}", "study=refused") == 2

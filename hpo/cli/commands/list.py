@@ -16,13 +16,13 @@ def _execute(parsed: argparse.Namespace) -> int:
     client, experiment_id = stores.open_existing(tracking)
     from hpo.cli import lists
     from hpo.run.lock import is_locked
-    from hpo.tracking.outbox import undelivered
+    from hpo.tracking.outbox import find_pending_studies
     from hpo.tracking.reader import list_studies
 
     output_path = Path(tracking["output_path"])
     studies = list_studies(client, experiment_id)
     held = {s.name for s in studies if s.state == "running" and is_locked(output_path / "studies" / s.name)}
-    lists.print_studies(console(), studies, held, [folder.name for folder in undelivered(output_path)])
+    lists.print_studies(console(), studies, held, [folder.name for folder in find_pending_studies(output_path)])
     return OK
 
 

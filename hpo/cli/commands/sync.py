@@ -16,11 +16,11 @@ def _execute(parsed: argparse.Namespace) -> int:
     from hpo.run.location import StoreLocation
     from hpo.run.lock import lock_study
     from hpo.run.session import deliver
-    from hpo.tracking.outbox import undelivered
+    from hpo.tracking.outbox import find_pending_studies
 
     # No study starts here, so tracking.offline=refuse does not apply.
     where = replace(StoreLocation.of(stores.tracking_config(parsed)), offline="allow")
-    code, folders = OK, undelivered(where.output_path)
+    code, folders = OK, find_pending_studies(where.output_path)
     if not folders:
         print("nothing waits: MLflow has every record")
     for folder in folders:

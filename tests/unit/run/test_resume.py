@@ -17,7 +17,7 @@ from hpo.models.base import Fit
 from hpo.run.result import StopCause
 from hpo.strategies.base import Evaluate, SearchProblem, Strategy
 from hpo.tracking.delivery import OutboxUploader
-from hpo.tracking.outbox import undelivered
+from hpo.tracking.outbox import find_pending_studies
 from hpo.tracking.reader import find_study, load_trials
 from hpo.tracking.resume import load_from_outbox
 from hpo.tracking.writer import Tracker
@@ -168,7 +168,7 @@ def test_study_that_mlflow_does_not_have_is_resumed_from_its_outbox(place: Place
     assert place.runs == []
     assert fits.counts == {0.9: 1, 0.5: 1, 0.7: 2, 0.4: 1}
     assert OutboxUploader(FOLDER, "toy", lambda: place.store).deliver() > 0
-    assert undelivered(Path("hpo_runs")) == []
+    assert find_pending_studies(Path("hpo_runs")) == []
     assert study_run(place.runs).info.status == "FINISHED"
     finished = [run for run in trial_runs(place.runs) if run.data.tags["hpo.state"] == "COMPLETE"]
     assert [run.data.tags["hpo.trial"] for run in finished] == ["0", "1", "2", "3"]

@@ -115,7 +115,7 @@ def test_which_runs_there_are_is_asked_once_and_not_for_every_trial(store: Store
 
 
 def test_a_study_of_several_pages_is_found_again(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.tracking.delivery.RUNS_A_PAGE", 2)
+    monkeypatch.setattr("hpo.tracking.study_runs.RUNS_PER_PAGE", 2)
     folder = tmp_path / "mine"
     tracker = Tracker(folder, "uid", lambda: store, lambda text: None)
     tracker.start_study("mine", {}, {}, DatasetRecord("d", "0" * 32, "s", {}), {})
@@ -197,7 +197,7 @@ def test_a_store_that_does_not_answer_is_told_of_once_and_so_is_its_return(store
     check(store)
     assert [text.partition(" (")[0] for text in said] == [
         "MLflow does not answer",
-        "MLflow answers again; the records that waited are delivered",
+        "MLflow answers again; all pending records are delivered",
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hpo.errors import StudyFailed
-from hpo.tracking.outbox import Outbox, Record, delivered_bytes, mark_delivered, read_outbox, undelivered
+from hpo.tracking.outbox import Outbox, Record, delivered_bytes, find_pending_studies, mark_delivered, read_outbox
 from hpo.tracking.writer import Tracker
 
 
@@ -91,11 +91,11 @@ def test_a_mark_without_its_lines_counts_for_nothing(tmp_path: Path) -> None:
 def test_it_says_which_studies_have_something_that_mlflow_has_not(tmp_path: Path) -> None:
     folder = tmp_path / "studies" / "mine"
     outbox = Outbox(folder)
-    assert undelivered(tmp_path) == []
+    assert find_pending_studies(tmp_path) == []
     outbox.append(Record("study", "text", {"name": "0", "text": ""}))
-    assert undelivered(tmp_path) == [folder]
+    assert find_pending_studies(tmp_path) == [folder]
     mark_delivered(folder, outbox.size)
-    assert undelivered(tmp_path) == []
+    assert find_pending_studies(tmp_path) == []
     assert delivered_bytes(folder) == outbox.size
     outbox.close()
 
