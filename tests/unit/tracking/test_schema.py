@@ -63,6 +63,7 @@ COMPOSED = [
 OTHER_MEANINGS = {
     "hpo/core/objective.py": {"test_"},  # prefix of metrics whose direction is looked up
     "hpo/strategies/sklearn.py": {"cv_results.csv"},  # a strategy names its own tables
+    "hpo/study/previous_format.py": {"hpo.resampling"},  # name of a module
 }
 # Words that are also config keys, columns and parts of sentences: looked for only where metrics are read or written.
 COMMON_WORDS = {
