@@ -65,6 +65,12 @@ def _is_secret(name: str) -> bool:
     return bool(_SECRET_NAMES.search(name))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not blank, without secrets; the error's type where there is none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return redact(next((line for line in lines if line), type(error).__name__))
+
+
 class HpoError(Exception):
     """Base of all errors that hpo raises on purpose."""
 

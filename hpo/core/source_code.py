@@ -102,7 +102,7 @@ def _files_of(found: Any) -> Iterator[_Module]:
         names = [base.__module__ for base in (found if isinstance(found, type) else type(found)).__mro__]
     for name in dict.fromkeys(names):
         path = getattr(sys.modules.get(name), "__file__", None)
-        if path is not None and _is_own(Path(path)):
+        if path is not None and is_own_file(Path(path)):
             yield _Module(name, Path(path))
 
 
@@ -118,7 +118,7 @@ def _search(name: str, libraries: set[str]) -> Iterator[_Module]:
     if spec is None or spec.origin in ("built-in", "frozen"):
         return
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    if not _is_own(Path(spec.origin) if spec.origin else (folders or [_HPO])[0]):
+    if not is_own_file(Path(spec.origin) if spec.origin else (folders or [_HPO])[0]):
         if top != "hpo":
             libraries.add(top)
         return
@@ -135,7 +135,8 @@ def _of(spec: ModuleSpec | None) -> Iterator[_Module]:
         yield _Module(spec.name, Path(spec.origin))
 
 
-def _is_own(path: Path) -> bool:
+def is_own_file(path: Path) -> bool:
+    """Whether a file is the user's own: not part of Python, of hpo, or of an installed package."""
     resolved = path.resolve()
     if _INSTALLED & set(resolved.parts) or _INSTALLED & set(path.parts):
         return False

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 
 from hpo.config.definition import Definition, is_from_model, with_space_of_model
+from hpo.config.targets import import_error, imported, place_in_user_code
 from hpo.core.packages import install_command
 from hpo.datasets.base import Dataset
-from hpo.errors import ConfigError, InputError
+from hpo.errors import ConfigError, InputError, first_line
 from hpo.evaluation.factory import StudyEvaluators
 from hpo.evaluation.resampling import Resampling
 from hpo.executors.base import Executor
 from hpo.models.base import SavedNetwork, Trainable
 from hpo.strategies.base import Strategy, StrategyTags
 from hpo.study.compatibility import check_dataset_fits, check_resampling_fits, check_space_fits, check_strategy_fits
+from hpo.study.previous_format import moved_name
 from hpo.study.study import ChosenOptions, Study, default_name
 from hpo.tracking.schema import Tag
 
@@ -44,10 +46,10 @@ def build_study(
         ConfigError: for parts that cannot be made or do not fit.
         DatasetError: when the data are missing, corrupt or do not fit the model.
     """
-    executor = _build(config, "executor", Executor)
+    executor = build_part(config, "executor", Executor)
     executor.prepare()
-    strategy = _build(config, "strategy", Strategy)
-    resampling = _build(config, "resampling", Resampling)
+    strategy = build_part(config, "strategy", Strategy)
+    resampling = build_part(config, "resampling", Resampling)
     model = build_model(config)
     check_resampling_fits(config, model, resampling, names)
     if model.is_defined_by_run:
@@ -87,7 +89,7 @@ def strategy_tags(config: Mapping[str, Any]) -> StrategyTags:
     Raises:
         ConfigError: when its library is not installed.
     """
-    strategy: Strategy = _build(config, "strategy", Strategy)
+    strategy: Strategy = build_part(config, "strategy", Strategy)
     return strategy.tags
 
 
@@ -102,11 +104,11 @@ def build_model(config: Mapping[str, Any]) -> Trainable:
     if target is None:
         raise ConfigError("model._target_", None, "the dotted name of a function or class", "model=mnist_cnn")
     try:
-        found = get_object(target)
-    except Exception as error:  # importing a user's module may raise anything
-        raise _not_found("model", target, error) from error
+        found = imported("model._target_", target)
+    except ConfigError as error:
+        raise _not_found("model._target_", target, error.__cause__ or error) from error.__cause__
     if not inspect.isfunction(found):
-        model: Trainable = _build(config, "model", Trainable)
+        model: Trainable = build_part(config, "model", Trainable)
         return model
     from hpo.models.keras.model import KerasModel  # imports Keras
 
@@ -141,11 +143,20 @@ def build_dataset(config: Mapping[str, Any]) -> Dataset:
         ConfigError: when they cannot be found or made.
         DatasetError: when they are missing or corrupt.
     """
-    dataset: Dataset = _build(config, "dataset", Dataset)
+    dataset: Dataset = build_part(config, "dataset", Dataset)
     return dataset
 
 
-def _build(config: Mapping[str, Any], key: str, kind: type | None = None) -> Any:
+def build_part(config: Mapping[str, Any], key: str, kind: type) -> Any:
+    """Make the object that one group of the config names.
+
+    Args:
+        key: the group.
+        kind: the class that it must be an instance of.
+
+    Raises:
+        InputError: when it cannot be imported or made, or is of another kind.
+    """
     node = config[key]
     try:
         built = instantiate(node, _convert_="all")
@@ -153,7 +164,7 @@ def _build(config: Mapping[str, Any], key: str, kind: type | None = None) -> Any
         explained = _explain(key, node, error)
         # An error of ours that Hydra wrapped has this one as its context already: naming it a cause makes a circle.
         raise explained from (None if explained.__cause__ or explained.__traceback__ else error)
-    if kind is not None and not isinstance(built, kind):
+    if not isinstance(built, kind):
         raise ConfigError(
             f"{key}._target_",
             node.get("_target_"),
@@ -164,39 +175,39 @@ def _build(config: Mapping[str, Any], key: str, kind: type | None = None) -> Any
 
 
 def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -> InputError:
+    """The error of a part as one message that names the key, down to the nested ``_target_`` that failed."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InputError):
             return cause
         last, cause = cause, cause.__cause__
-    target = str(node.get("_target_"))
-    is_missing = isinstance(last, ModuleNotFoundError) and install_command(str(last.name))
-    if is_missing or "locating target" in str(error):
-        return _not_found(key, target, last)
+    full_key, inner = _failed_node(key, node, error)
+    target = str(inner.get("_target_", node.get("_target_")))
+    if "locating target" in str(error):
+        return _not_found(f"{full_key}._target_", target, last)
+    if isinstance(last, ModuleNotFoundError) and install_command(str(last.name)):
+        return import_error(full_key, target, last)
+    said = f"{type(last).__name__}: {first_line(last)}"
+    if option := re.search(r"unexpected keyword argument '(\w+)'", said):
+        name = option.group(1)
+        expected = f"an option that {target} takes"
+        return ConfigError(f"{full_key}.{name}", inner.get(name, "given"), expected, f"'~{full_key}.{name}'")
+    if place := place_in_user_code(last):
+        expected = f"code that runs without an error; {place} raised {said}"
+        return ConfigError(full_key, target, expected, f"correct {place} or the options of {target}")
+    return ConfigError(full_key, target, f"options that it takes ({said})", "python -m hpo --cfg job shows them")
+
+
+def _failed_node(key: str, node: Mapping[str, Any], error: Exception) -> tuple[str, Mapping[str, Any]]:
+    """The full key and the mapping of the ``_target_`` at which Hydra has failed."""
     where = re.search(r"full_key: (\S+)", str(error))
     inner: Any = node
     for part in where.group(1).split(".") if where else ():
         inner = inner.get(part, {}) if isinstance(inner, Mapping) else {}
-    full_key = f"{key}.{where.group(1)}" if where else key
-    target = str(inner.get("_target_", target)) if isinstance(inner, Mapping) else target
-    said = f"{type(last).__name__}: {str(last).splitlines()[0] if str(last) else 'no message'}"
-    option = re.search(r"unexpected keyword argument '(\w+)'", said)
-    if option and isinstance(inner, Mapping):
-        name = option.group(1)
-        expected = f"an option that {target} takes"
-        return ConfigError(f"{full_key}.{name}", inner.get(name, "given"), expected, f"'~{full_key}.{name}'")
-    return ConfigError(full_key, target, f"options that it takes ({said})", "python -m hpo --cfg job shows them")
+    return f"{key}.{where.group(1)}" if where else key, inner if isinstance(inner, Mapping) else {}
 
 
 def _not_found(key: str, target: str, error: BaseException) -> ConfigError:
-    module = target.rpartition(".")[0]
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, ModuleNotFoundError) and (command := install_command(str(error.name))):
-        return ConfigError(key, target, f"the library {error.name}, which is not installed", command)
-    return ConfigError(
-        f"{key}._target_",
-        target,
-        f"a name that can be imported ({type(error).__name__}: {error})",
-        f"run `python -m hpo` in the folder that holds {module.split('.')[0]}, or install it",
-    )
+    if (new := moved_name(target)) != target:
+        return ConfigError(key, target, f"{new}, which is its name in this version of hpo", f"{key}={new}")
+    return import_error(key, target, error)

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from hydra.utils import get_object
-
+from hpo.config.targets import imported
 from hpo.core.identity import PartIdentity
 from hpo.core.mappings import flattened
 from hpo.core.packages import versions_of
@@ -64,7 +63,7 @@ def _targets(node: Any) -> Iterator[Any]:
         for key, value in node.items():
             if key == "_target_" and isinstance(value, str):
                 with suppress(Exception):  # reported by the code that builds the part
-                    yield get_object(value)
+                    yield imported("_target_", value)
                 module = sys.modules.get(value.rpartition(".")[0])
                 yield from [module] if module is not None else []
             else:

@@ -23,7 +23,7 @@ from hpo.evaluation.tasks import FoldTask
 from hpo.executors.base import Executor
 from hpo.models.base import Undisturbed, WithoutStrategy
 from hpo.models.objectives.optuna import OptunaObjective
-from hpo.study.build import _build
+from hpo.study.build import build_part
 
 from .test_configs import compose
 
@@ -62,7 +62,7 @@ def without_seconds(result: FoldResult) -> dict[str, Any]:
 @pytest.mark.parametrize("name", list(configs.options("executor")))
 @pytest.mark.usefixtures("one_ray")
 def test_an_executor_trains_reports_every_epoch_and_obeys(name: str, tmp_path: Path) -> None:
-    executor: Executor = _build(compose(f"executor={name}"), "executor", Executor)
+    executor: Executor = build_part(compose(f"executor={name}"), "executor", Executor)
     executor.prepare()
     assert executor.n_workers >= 1
     assert executor.threads_per_trial >= 1
@@ -80,7 +80,7 @@ def test_an_executor_trains_reports_every_epoch_and_obeys(name: str, tmp_path: P
 @pytest.mark.parametrize("name", list(configs.options("executor")))
 @pytest.mark.usefixtures("one_ray")
 def test_an_executor_passes_on_what_an_objective_asks_for_and_notes(name: str, tmp_path: Path) -> None:
-    executor: Executor = _build(compose(f"executor={name}"), "executor", Executor)
+    executor: Executor = build_part(compose(f"executor={name}"), "executor", Executor)
     executor.prepare()
     objective = Objective("value", "minimize")
     evaluator = ObjectiveEvaluator(OptunaObjective(objectives.layered), objective, seed=0)

@@ -9,7 +9,7 @@ from hpo import config as configs
 from hpo import testing
 from hpo.core.params import Params
 from hpo.strategies.base import Strategy
-from hpo.study.build import _build
+from hpo.study.build import build_part
 from hpo.testing import SPACES, Check, bowl, run
 
 from .test_configs import compose
@@ -23,7 +23,7 @@ def composed(name: str, *overrides: str) -> dict[str, Any]:
 
 
 def build(name: str, *overrides: str) -> Strategy:
-    built = _build(composed(name, *overrides), "strategy", Strategy)
+    built = build_part(composed(name, *overrides), "strategy", Strategy)
     assert isinstance(built, Strategy)
     return built
 

@@ -94,6 +94,37 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     ),
     "no threads": (["executor.threads_per_trial=0"], "executor.threads_per_trial", "at least 1"),
     "a target that is not there": (["model._target_=nowhere.build"], "model._target_", "imported"),
+    "a module that raises": (["model._target_=raises.build"], "model._target_", "raises.py, line 3, raised ValueError"),
+    "a module that imports one that raises": (
+        ["model=svm", "model.estimator=passes_on.Mine"],
+        "model.estimator",
+        "raises.py, line 3, raised ValueError: no licence",
+    ),
+    "a module that is no Python": (
+        ["model=svm", "dataset._target_=cut_off.load"],
+        "dataset._target_",
+        "cut_off.py, line 1, raised SyntaxError",
+    ),
+    "a module that lacks a library": (
+        ["model=keras_tuner", "model.hypermodel=lacks.build", "dataset=digits"],
+        "model.hypermodel",
+        "lacks.py, line 1, raised ModuleNotFoundError: No module named 'no_such_library'",
+    ),
+    "an objective that is not in its module": (
+        ["model=optuna_objective", "model.objective=fails_when_called.lod"],
+        "model.objective",
+        "model.objective=fails_when_called.load",
+    ),
+    "a function that raises": (
+        ["model=svm", "dataset._target_=fails_when_called.load"],
+        "dataset",
+        "fails_when_called.py, line 2, raised KeyError: 'rows'",
+    ),
+    "a name of an earlier version": (
+        ["model=svm", "model._target_=hpo.models.sklearn_model.SklearnModel"],
+        "model._target_",
+        "model._target_=hpo.models.sklearn.model.SklearnModel",
+    ),
     "a target of another kind": (
         ["dataset=digits", "strategy._target_=hpo.evaluation.resampling.Holdout"],
         "strategy",
@@ -242,7 +273,7 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "an estimator that is not there": (
         ["model=svm", "model.estimator=sklearn.svm.SVX"],
         "model.estimator",
-        "dotted name of a scikit-learn estimator",
+        "SVC",
     ),
     "an option that the estimator lacks": (["model=svm", "+model.depth=3"], "model.depth", "kernel"),
     "a scaler that is not there": (["model=svm", "model.scaler=log"], "model.scaler", "robust"),
@@ -275,6 +306,15 @@ class Flat(Strategy):
 """
 
 
+IMPORTED = {
+    "raises": "import json\n\nraise ValueError('no licence')\n",
+    "cut_off": "def build(\n",
+    "lacks": "import no_such_library\n",
+    "passes_on": "import raises\n",
+    "fails_when_called": "def load():\n    return {}['rows']\n",
+}
+
+
 @pytest.fixture
 def in_the_way(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that the table speaks of."""
@@ -282,6 +322,8 @@ def in_the_way(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = "def build(data, *, width=1):\n    raise ValueError('shape is wrong')\n"
     (workdir / "broken_model.py").write_text(broken)
     (workdir / "flat_strategy.py").write_text(FLAT)
+    for name, text in IMPORTED.items():
+        (workdir / f"{name}.py").write_text(text)
     (workdir / "file").write_text("not a folder")
     (workdir / "broken.db").write_bytes(b"no database" * 100)
     defaults = "defaults: [override /dataset: digits, override /search_space: wide]"
@@ -346,6 +388,20 @@ def test_the_command_exits_with_2_and_shows_a_traceback_only_on_request(workdir:
     assert done.returncode == 2
     assert ("Traceback" in done.stderr) is full
     assert "limits.n_trials" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "override", ["model._target_=raises.build", "dataset._target_=raises.load", "model.estimator=raises.Mine"]
+)
+@pytest.mark.usefixtures("in_the_way")
+def test_error_of_a_user_s_module_is_printed_once(override: str) -> None:
+    command = [sys.executable, "-m", "hpo", "model=svm", override]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("no licence") == 1
+    assert "raises.py, line 3" in done.stderr
+    assert "folder that holds" not in done.stderr
 
 
 WITHOUT = """

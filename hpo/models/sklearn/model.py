@@ -7,19 +7,17 @@ network. Any other estimator trains in one epoch, and a smaller budget is a shar
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
 from sklearn.base import RegressorMixin
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.preprocessing import StandardScaler
 
+from hpo.config.targets import imported
 from hpo.core.identity import PartIdentity
-from hpo.core.packages import install_command
 from hpo.core.params import Params, ParamValue
 from hpo.core.space import SearchSpace
 from hpo.datasets.base import DataSpec
@@ -79,16 +77,10 @@ class SklearnModel(Model):
         grow_by: int = 10,
         **defaults: ParamValue,
     ) -> None:
-        try:
-            self._class = get_class(estimator)
-        except Exception as error:  # importing may raise anything
-            package = str(estimator).partition(".")[0]
-            if not _can_be_imported(package) and (command := install_command(package)):
-                expected = f"the library {package}, which is not installed"
-                raise ConfigError("model.estimator", estimator, expected, command) from error
-            expected = f"the dotted name of a scikit-learn estimator ({error})"
+        self._class = imported("model.estimator", estimator)
+        if not inspect.isclass(self._class):
             fix = "model.estimator=sklearn.ensemble.RandomForestClassifier"
-            raise ConfigError("model.estimator", estimator, expected, fix) from error
+            raise ConfigError("model.estimator", estimator, "the dotted name of a scikit-learn estimator", fix)
         self._is_regressor = issubclass(self._class, RegressorMixin)
         own = _parameters(self._class)
         for name, value in {**defaults, **({grows: grows} if grows else {})}.items():
@@ -192,14 +184,6 @@ class SklearnModel(Model):
         unknown = skops.get_untrusted_types(file=path)
         pipeline = skops.load(path, trusted=[name for name in unknown if name.startswith(packages)])
         return FittedSklearnModel(pipeline.named_steps.get("prepare"), pipeline.named_steps["model"], spec)
-
-
-def _can_be_imported(package: str) -> bool:
-    try:
-        importlib.import_module(package)
-    except ImportError:
-        return False
-    return True
 
 
 def _parameters(kind: type) -> dict[str, Any]:
