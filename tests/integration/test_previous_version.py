@@ -78,7 +78,7 @@ def test_earlier_comparison_trains_nothing_and_keeps_its_interim_analyses(
     before = json.loads((earlier / "hpo_runs/comparisons/looks.json").read_text(encoding="utf-8"))
     assert hpo("compare", *COMPARED) == 0
     shown = capfd.readouterr().out
-    assert "4 studies of this comparison have finished before" in shown
+    assert "4 of 4 studies have already finished" in shown
     after = json.loads((earlier / "hpo_runs/comparisons/looks.json").read_text(encoding="utf-8"))
     assert after == before  # the same seeds and levels were looked at before
     studies = read()[0].search_runs(["1"], "tags.`hpo.kind` = 'study'")
@@ -89,9 +89,9 @@ def test_earlier_and_new_studies_are_compared_together(
     earlier: Path, hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     wanted = [each.replace("seeds=2", "seeds=3") for each in COMPARED]
-    assert hpo("compare", *wanted, "executor=inline") == 0
+    assert hpo("compare", *wanted, "executor=inline", "name=cmp-1029c3057b") == 0
     shown = capfd.readouterr().out
-    assert "4 studies of this comparison have finished before" in shown
+    assert "4 of 6 studies have already finished" in shown
     looks = json.loads((earlier / "hpo_runs/comparisons/looks.json").read_text(encoding="utf-8"))
     assert sorted(look["seeds"] for found in looks.values() for look in found) == [[0, 1], [0, 1, 2]]
     # The earlier analysis has spent all of alpha, which the later one knows.
