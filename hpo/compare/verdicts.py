@@ -30,8 +30,7 @@ class Difference(PairedTest):
         alpha: error probability of the tests; the interval has confidence ``1 - alpha``.
         min_effect: the smallest difference that matters.
         p_adjusted: ``p_value``, adjusted for the number of pairs; ``p_equivalent`` is adjusted too.
-        n_more: seeds that would probably resolve the pair, from ``min_effect`` and the observed spread, never from the
-            observed mean; None if the pair is resolved.
+        final_alpha: error probability of this pair in the analysis that is to resolve it.
     """
 
     first: str
@@ -41,12 +40,22 @@ class Difference(PairedTest):
     min_effect: float
     p_adjusted: float
     verdict: Verdict
-    n_more: int | None
+    final_alpha: float
 
     @property
     def n(self) -> int:
         """Number of seeds."""
         return len(self.differences)
+
+    @property
+    def n_more(self) -> int | None:
+        """Seeds that would probably resolve the pair, from ``min_effect`` and the observed spread, never the mean.
+
+        None if the pair is resolved.
+        """
+        if self.verdict is not Verdict.UNRESOLVED:
+            return None
+        return more_seeds_needed(self, self.n, self.min_effect, self.final_alpha)
 
 
 def compare_pairs(
@@ -63,7 +72,7 @@ def compare_pairs(
         maximize: whether a higher score is better.
         min_effect: the smallest difference that matters, in units of the score, above 0.
         alpha: error probability of all pairs together.
-        final_alpha: error probability of the analysis that ``n_more`` is computed for; None means ``alpha``.
+        final_alpha: error probability of all pairs in the analysis that is to resolve them; None means ``alpha``.
 
     Returns:
         The pairs with at least two common seeds.
@@ -76,9 +85,6 @@ def compare_pairs(
     found = []
     for (first, second, differences), test, p, q in zip(pairs, tests, adjusted[:n], adjusted[n:], strict=True):
         verdict = judge(test.mean, p, q, alpha)
-        n_more = None
-        if verdict is Verdict.UNRESOLVED:
-            n_more = more_seeds_needed(test, len(differences), min_effect, (final_alpha or alpha) / n)
         found.append(
             Difference(
                 **vars(replace(test, p_equivalent=q)),
@@ -89,7 +95,7 @@ def compare_pairs(
                 min_effect=min_effect,
                 p_adjusted=p,
                 verdict=verdict,
-                n_more=n_more,
+                final_alpha=(final_alpha or alpha) / n,
             )
         )
     return found

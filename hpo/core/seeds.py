@@ -17,3 +17,12 @@ def derive_seed(*parts: object) -> int:
 def fit_seed(study_seed: int, params: Params, fold: int, repeat: int = 0) -> int:
     """The training seed of one fit: equal params train equally under every strategy and in any order."""
     return derive_seed("fit", study_seed, canonical(params), fold, repeat)
+
+
+def search_seed(study_seed: int, strategy: str) -> int:
+    """Seed of the random stream of a search, which no other strategy shares.
+
+    Args:
+        strategy: its name in the config.
+    """
+    return derive_seed("strategy", study_seed, strategy)

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from hpo.config.definition import Definition
-from hpo.core.seeds import derive_seed
+from hpo.core.seeds import search_seed
 from hpo.core.space import SearchSpace
 from hpo.datasets.base import Dataset
 from hpo.evaluation.evaluator import Evaluator
@@ -64,7 +64,7 @@ class Study:
             objective=definition.objective,
             n_trials=definition.limits.n_trials,
             max_epochs=definition.max_epochs,
-            seed=derive_seed("strategy", definition.seed, self.names.strategy),
+            seed=search_seed(definition.seed, self.names.strategy),
             default_params=start if start and definition.space.contains(start) else None,
             enqueued=definition.enqueue,
             row_splits=self.evaluator.row_splits,
