@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hpo.core.early_stopping import EarlyStopping, EarlyStoppingOutcome
 from hpo.core.measurement import STEP
 from hpo.core.objective import Objective
 from hpo.core.seeds import fit_seed
 from hpo.core.trial import FoldResult
 from hpo.datasets.base import Array
-from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.evaluator import Evaluator, Outputs
+from hpo.evaluation.guard import Guard
 from hpo.evaluation.resampling import digest
 from hpo.evaluation.tasks import FoldTask
 from hpo.models.base import FitLog, ObjectiveControl
@@ -57,16 +56,16 @@ class ObjectiveEvaluator(Evaluator):
         return (self.objective.metric, STEP)
 
     def _evaluate_fold(self, task: FoldTask, control: ObjectiveControl) -> FoldResult:
-        log, kept = FitLog(), dict[str, Any]()
+        log, outputs = FitLog(), Outputs()
 
-        def train(guarded: ObjectiveControl) -> None:
-            values = self._whole.call(task.number, self.objective, log, guarded)
+        def train(guard: Guard) -> None:
+            values = self._whole.call(task.number, self.objective, log, guard)
+            guard.check_process()
             if values is not None:
-                kept["score"] = values[0]
-                kept["others"] = dict(zip(self.objective.others, values[1:], strict=True))
+                outputs.score = values[0]
+                outputs.others = dict(zip(self.objective.others, values[1:], strict=True))
 
-        seed = fit_seed(self.seed, {}, task.fold)
-        return self._guarded(train, task.fold, seed, task.max_epochs, log, kept, control)
+        return self._carry_out(train, task, fit_seed(self.seed, {}, task.fold), log, outputs, control)
 
     def _outcome(self, log: FitLog) -> EarlyStoppingOutcome:
         curve = log.history.get(self.objective.metric, [])

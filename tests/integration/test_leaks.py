@@ -21,7 +21,7 @@ from hpo.core.space import SearchSpace
 from hpo.datasets.base import Dataset, DataSpec
 from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.resampling import Holdout, Resampling, StratifiedKFoldResampling
-from hpo.evaluation.tasks import FoldTask
+from hpo.evaluation.tasks import FoldTask, Task
 from hpo.executors.inline import InlineExecutor
 from hpo.models.base import Model
 from hpo.models.keras.model import KerasModel
@@ -105,8 +105,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int | None, str], set[in
     rows: dict[tuple[int | None, str], set[int]] = defaultdict(set)
     fold: list[int | None] = [None]
 
-    def within(self: Evaluator, task: FoldTask, control: Any, real: Any = Evaluator._evaluate_fold) -> Any:
-        fold[0] = task.fold
+    def within(self: Evaluator, task: Task, control: Any, real: Any = Evaluator.run) -> Any:
+        fold[0] = task.fold if isinstance(task, FoldTask) else None
         try:
             return real(self, task, control)
         finally:
@@ -123,7 +123,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int | None, str], set[in
 
         monkeypatch.setattr(owner, method, spied)
 
-    monkeypatch.setattr(Evaluator, "_evaluate_fold", within)
+    monkeypatch.setattr(Evaluator, "run", within)
     spy(keras.Model, "fit", "fit")
     spy(keras.Model, "evaluate", "evaluate")
     spy(keras.Model, "predict", "evaluate")
