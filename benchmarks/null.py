@@ -66,7 +66,7 @@ class _Nothing(FittedModel):
     def predict(self, x: Array) -> Array:
         return np.zeros(len(x), int)
 
-    def answers(self, x: Array) -> tuple[Array, Array | None]:
+    def predict_targets(self, x: Array) -> tuple[Array, Array | None]:
         return self.predict(x), None
 
     def save_weights(self, path: Path) -> None:

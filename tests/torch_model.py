@@ -94,7 +94,7 @@ class FittedTorchClassifier(FittedModel):
 
     def evaluate(self, x: Array, y: Array, extra: Sequence[str] = ()) -> dict[str, float]:
         logits = torch.tensor(self.predict(x))
-        labels, scores = self.answers(x)
+        labels, scores = self.predict_targets(x)
         loss = float(nn.functional.cross_entropy(logits, torch.tensor(y).long()))
         own = {"loss": loss, "accuracy": float(np.mean(labels == y))}
         return own | metrics.measure([name for name in extra if name not in own], y, labels, self._spec, scores)
@@ -103,7 +103,7 @@ class FittedTorchClassifier(FittedModel):
         with torch.no_grad():
             return self._network(torch.tensor(x).float()).numpy()
 
-    def answers(self, x: Array) -> tuple[Array, Array | None]:
+    def predict_targets(self, x: Array) -> tuple[Array, Array | None]:
         logits = self.predict(x)
         return logits.argmax(axis=1), torch.softmax(torch.tensor(logits), dim=1).numpy()
 

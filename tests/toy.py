@@ -141,7 +141,7 @@ class FittedCurve(FittedModel):
     def predict(self, x: Array) -> Array:
         return np.zeros((len(x), 2))
 
-    def answers(self, x: Array) -> tuple[Array, Array | None]:
+    def predict_targets(self, x: Array) -> tuple[Array, Array | None]:
         return np.zeros(len(x), int), self.predict(x)
 
     def save_weights(self, path: Path) -> None:

@@ -120,7 +120,7 @@ class Evaluator:
 
     def _evaluate_fold(self, task: FoldTask, control: ObjectiveControl) -> FoldResult:
         seed = fit_seed(self.seed, task.params, task.fold)
-        plan = FitPlan(task.max_epochs, seed, self.early_stopping, task.share, self._metrics.extra)
+        plan = FitPlan(task.max_epochs, seed, self.early_stopping, task.budget_fraction, self._metrics.extra)
         log, outputs = FitLog(max_epochs=task.max_epochs), Outputs()
 
         def train(guard: Guard) -> None:
@@ -141,7 +141,7 @@ class Evaluator:
     def _refit(self, task: RefitTask, control: ObjectiveControl) -> FoldResult:
         stopping = replace(self.early_stopping, patience=None, restore_best_weights=False)
         seed = derive_seed("refit", self.seed, canonical(task.params))
-        plan = FitPlan(task.n_epochs, seed, stopping, task.share)
+        plan = FitPlan(task.n_epochs, seed, stopping, task.budget_fraction)
         log, outputs = FitLog(max_epochs=task.n_epochs), Outputs()
 
         def train(guard: Guard) -> None:

@@ -23,7 +23,7 @@ def score_test_split(fitted: FittedModel, dataset: Dataset) -> tuple[TestScore, 
     """
     spec = dataset.spec
     own = fitted.evaluate(dataset.x_test, dataset.y_test)
-    predicted, scores = fitted.answers(dataset.x_test)
+    predicted, scores = fitted.predict_targets(dataset.x_test)
     missing = [name for name in metrics.names(spec) if name not in own]
     found = own | metrics.measure(missing, dataset.y_test, predicted, spec, scores)
     names = dataset.class_names or tuple(str(label) for label in range(spec.n_classes))

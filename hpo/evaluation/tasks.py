@@ -1,4 +1,4 @@
-"""What an executor is asked to train, and what comes back."""
+"""Tasks for an executor, and the results of the final test."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hpo.models.base import FeatureMaps
 
 @dataclass(frozen=True)
 class FoldTask:
-    """One fold of one trial, to be trained.
+    """Train and score one fold of one trial.
 
     Args:
         params: the trial's params.
         fold: index of the fold.
         max_epochs: most epochs to train.
-        weights_path: where to save the weights, if the score deserves it; without the model's own ending. None where
-            the winner will be refitted, so that no fold's weights are of use.
-        save_above: the score to beat; None saves any finite one.
-        share: ``max_epochs`` over the study's own.
-        spent_seconds: wall seconds that other folds and budgets of the trial have taken.
-        number: of the trial.
+        weights_path: where to save the weights if the score is better than ``save_above``, without the suffix of the
+            model. None saves none, since the best trial will be refitted.
+        save_above: the best score so far; None saves the weights of any score.
+        budget_fraction: ``max_epochs`` divided by the study's ``max_epochs``.
+        spent_seconds: wall seconds of other folds and budgets of the trial.
+        number: the trial's number.
     """
 
     params: Params
@@ -32,25 +32,26 @@ class FoldTask:
     max_epochs: int
     weights_path: Path | None = None
     save_above: float | None = None
-    share: float = 1.0
+    budget_fraction: float = 1.0
     spent_seconds: float = 0.0
     number: int = 0
 
 
 @dataclass(frozen=True)
 class RefitTask:
-    """The winner's params, to be trained on all training data: nothing is left to be watched or scored.
+    """Train the params of the best trial on all training rows, with nothing to watch or to score.
 
     Args:
+        params: the best trial's params.
         n_epochs: epochs to train.
-        weights_path: where to save the weights, without the model's own ending.
-        share: ``n_epochs`` over the study's own.
+        weights_path: where to save the weights, without the suffix of the model.
+        budget_fraction: ``n_epochs`` divided by the study's ``max_epochs``.
     """
 
     params: Params
     n_epochs: int
     weights_path: Path
-    share: float = 1.0
+    budget_fraction: float = 1.0
 
 
 Task = FoldTask | RefitTask
@@ -58,7 +59,12 @@ Task = FoldTask | RefitTask
 
 @dataclass(frozen=True)
 class TestScore:
-    """The winner on the test split: metric → value, under the names of training without ``val_``."""
+    """Metrics of the best model on the test split.
+
+    Args:
+        metrics: values by the names of training, without ``val_``.
+        n_samples: number of test samples.
+    """
 
     __test__ = False  # not a test class, despite its name
 
@@ -68,12 +74,12 @@ class TestScore:
 
 @dataclass(frozen=True)
 class TestPredictions:
-    """What a model says of every sample of the test split.
+    """The predictions of the best model for every sample of the test split.
 
     Args:
         targets, predicted: labels or real values, ``(n_test,)``.
-        class_names: of labels 0, 1, …; empty for real targets.
-        feature_maps: for some training images, of a network with a convolution.
+        class_names: names of labels 0, 1, …; empty for real targets.
+        feature_maps: activations for some training images; None for models without a convolution.
     """
 
     __test__ = False  # not a test class, despite its name

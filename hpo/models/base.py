@@ -74,7 +74,12 @@ class WithoutStrategy(Undisturbed):
 
 @dataclass(frozen=True)
 class FoldData:
-    """The arrays of one fold: rows to train on, and rows that early stopping watches; None in the winner's refit."""
+    """The arrays of one fold: rows to train on, and rows that early stopping watches.
+
+    Args:
+        x_train, x_watch: samples, ``(n, *input_shape)``.
+        y_train, y_watch: labels or real values, ``(n,)``. There are no watched rows in the refit of the best trial.
+    """
 
     x_train: Array
     y_train: Array
@@ -83,7 +88,7 @@ class FoldData:
 
     @property
     def is_refit(self) -> bool:
-        """Whether there is nothing to watch."""
+        """Whether this is the refit of the best trial, with nothing to watch."""
         return self.x_watch is None
 
 
@@ -95,15 +100,15 @@ class FitPlan:
         max_epochs: most epochs to train.
         seed: seed of everything random in training.
         early_stopping: when to stop, and whether to restore the best weights.
-        share: ``max_epochs`` divided by the study's ``max_epochs``; for budgets that are not epochs, and for schedules
-            over the full budget.
+        budget_fraction: ``max_epochs`` divided by the study's ``max_epochs``; for budgets that are not epochs, and for
+            schedules over the full budget.
         extra: metrics of :mod:`hpo.models.metrics` to report for the watched rows, besides the model's own.
     """
 
     max_epochs: int
     seed: int
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
-    share: float = 1.0
+    budget_fraction: float = 1.0
     extra: tuple[str, ...] = ()
 
 
@@ -187,12 +192,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """What the first convolution of a network looks for, and finds in some images.
+    """The kernels of a network's first convolution, and its activations for some images.
 
     Args:
-        filters: kernels of shape ``(height, width, channels, n_filters)``.
-        images: of shape ``(n, height, width, channels)``.
-        maps: their activations, ``(n, height, width, n_filters)``.
+        filters: kernels, ``(height, width, channels, n_filters)``.
+        images: ``(n, height, width, channels)``.
+        maps: activations, ``(n, height, width, n_filters)``.
     """
 
     filters: Array
@@ -205,8 +210,8 @@ class SavedNetwork:
     """A network of an earlier study, copied to this machine.
 
     Args:
-        uri: of the model in MLflow.
-        path: of a file in Keras's own format.
+        uri: URI of the model in MLflow.
+        path: file in the format of Keras.
     """
 
     uri: str
@@ -214,17 +219,17 @@ class SavedNetwork:
 
 
 Fetch = Callable[[str, Path], SavedNetwork]
-"""Copies what a study's name or a URI of MLflow stands for into a folder; raises InputError where it cannot."""
+"""Copies the network of a study, by its name, or of an MLflow URI into a folder; raises InputError if it cannot."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a model begins from.
+    """The network that a model starts from.
 
     Args:
-        wanted: what the config names.
+        wanted: its name in the config.
         uri: where it was found.
-        digest: 32 hexadecimal characters that depend on its layers and weights.
+        digest: 32 hexadecimal characters, computed from its layers and weights.
     """
 
     wanted: str
@@ -237,27 +242,32 @@ class FittedModel(ABC):
 
     @abstractmethod
     def evaluate(self, x: Array, y: Array, extra: Sequence[str] = ()) -> dict[str, float]:
-        """Metrics on labelled samples, under the names that training reports without ``val_``, and the ``extra`` ones.
+        """Return metrics of labelled samples by name: those that training reports, without ``val_``, and ``extra``.
 
         Args:
+            x: samples, ``(n, *input_shape)``.
+            y: labels or real values, ``(n,)``.
             extra: names of :func:`hpo.models.metrics.names`.
         """
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
-        """What the saved model predicts for ``n`` samples: for a Keras classifier, probabilities ``(n, n_classes)``."""
+        """Return what the saved MLflow model predicts for ``n`` samples, such as probabilities ``(n, n_classes)``."""
 
     @abstractmethod
-    def answers(self, x: Array) -> tuple[Array, Array | None]:
-        """Labels or real values of shape ``(n,)``, and of a classifier scores ``(n, n_classes)`` if it has some."""
+    def predict_targets(self, x: Array) -> tuple[Array, Array | None]:
+        """Return predicted labels or real values ``(n,)``, and the scores ``(n, n_classes)`` of a classifier.
+
+        Scores are probabilities, or numbers that rank the classes; None for a regressor or without any.
+        """
 
     def feature_maps(self, x: Array) -> FeatureMaps | None:
-        """Of the first convolution for images ``x``; None for models without one."""
+        """Return the activations of the first convolution for images ``x``; None for models without one."""
         return None
 
     @abstractmethod
     def save_weights(self, path: Path) -> None:
-        """Write the weights to ``path``, replacing what is there in one step."""
+        """Write the weights to ``path``; replace an existing file in one step, so that no half-written file remains."""
 
     @abstractmethod
     def save(self, path: Path, example: Array) -> None:
@@ -330,7 +340,7 @@ class Trainable(ABC):
             InputError: when the network cannot be fetched or does not fit.
         """
 
-    def describe_budget(self, max_epochs: int, share: float) -> str:
+    def describe_budget(self, max_epochs: int, budget_fraction: float) -> str:
         """Describe a budget in the model's own unit: ``9 epochs``, ``90 trees``, ``a third of the rows``."""
         return f"{max_epochs} epoch{'s' * (max_epochs != 1)}"
 
@@ -368,12 +378,16 @@ class Model(Trainable):
 
     @abstractmethod
     def metrics(self, spec: DataSpec) -> tuple[str, ...]:
-        """Names of the metrics that :meth:`fit` reports after an epoch."""
+        """Return the names of the metrics that :meth:`fit` reports after each epoch."""
 
     @abstractmethod
     def fit(self, fit: Fit) -> FittedModel:
-        """Train, and fill ``fit.log`` epoch by epoch; may raise any exception of the library or of user code."""
+        """Train, and fill ``fit.log`` with :class:`hpo.models.fitting.EpochMonitor`.
+
+        Raises:
+            Exception: any exception of the library or of user code; it fails the trial.
+        """
 
     @abstractmethod
     def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
-        """The trained model whose weights were saved to ``path``."""
+        """Return the trained model with the weights that were saved to ``path``."""

@@ -1,7 +1,8 @@
-"""Metrics that are computed from predictions, under the same names for every model.
+"""Metrics that are computed from predictions, with the same names for every model.
 
-A model reports some metrics after every epoch (accuracy and loss, or errors); these are computed where a study asks for
-them, and of the winner on the test split. All are scikit-learn's: https://scikit-learn.org/stable/modules/model_evaluation.html
+A model reports some metrics after each epoch, such as accuracy and loss. Those of this module are computed if a study
+names them, and for the best model on the test split.
+All are from scikit-learn: https://scikit-learn.org/stable/modules/model_evaluation.html
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from sklearn import metrics
 
 from hpo.datasets.base import Array, DataSpec
 
-# Classes that count as right where `top_3_accuracy` is asked for.
+# The number of highest scores among which `top_3_accuracy` looks for the true class.
 TOP = 3
 
 
 def names(spec: DataSpec) -> tuple[str, ...]:
-    """The metrics that make sense for the target.
+    """Return the names of the metrics that are defined for the target.
 
-    Precision, recall, F1 and ROC-AUC are those of class 1 where there are two classes, else unweighted means over
-    classes (ROC-AUC: one class against the rest).
+    With two classes, precision, recall, F1 and ROC-AUC are those of class 1; with more, they are unweighted means over
+    the classes (ROC-AUC: one class against the rest).
     """
     if spec.is_regression:
         return tuple(_OF_VALUES)
@@ -32,11 +33,13 @@ def names(spec: DataSpec) -> tuple[str, ...]:
 def measure(
     wanted: Sequence[str], y: Array, predicted: Array, spec: DataSpec, scores: Array | None = None
 ) -> dict[str, float]:
-    """Values by name; NaN where one is not defined, such as ROC-AUC of a single class.
+    """Return metrics by name; one that is not defined is NaN, such as the ROC-AUC of a single class.
 
     Args:
-        predicted: labels ``(n,)``, or real values of a regression.
-        scores: of classes, ``(n, n_classes)``: probabilities, or what ranks them, for which ``log_loss`` is NaN.
+        wanted: names of :func:`names`.
+        y: labels or real values, ``(n,)``.
+        predicted: predicted labels or real values, ``(n,)``.
+        scores: probabilities ``(n, n_classes)``, or numbers that rank the classes, whose ``log_loss`` is NaN.
     """
     return {name: _value(name, y, predicted, spec, scores) for name in wanted}
 
@@ -58,7 +61,7 @@ def _value(name: str, y: Array, predicted: Array, spec: DataSpec, scores: Array 
 
 
 def _normalised(scores: Array) -> Array:
-    # A network's single-precision probabilities sum to one only nearly, of which scikit-learn would warn.
+    # The single-precision probabilities of a network do not sum to exactly 1, and scikit-learn would warn.
     scores = scores.astype("float64")
     normalised: Array = scores / scores.sum(axis=1, keepdims=True)
     return normalised

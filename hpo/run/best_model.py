@@ -62,7 +62,7 @@ def _load_weights(study: Study, best: Trial, folder: Path, show: Callable[[str],
         show("training the best model again, since its weights are missing")
         budget = best.folds[0].budget or study.max_epochs
         path = folder / f"trial-{best.number:04d}"
-        task = FoldTask(best.params, 0, budget, path, share=budget / study.max_epochs)
+        task = FoldTask(best.params, 0, budget, path, budget_fraction=budget / study.max_epochs)
         again = run_with_retries(study.executor, task)
         weights = again.weights_path
         if again.score != best.value:

@@ -170,7 +170,9 @@ class RunningTrial:
     def _train_with_retries(self, fold: int, budget: int, on_report: OnReport | None) -> FoldResult:
         while True:
             fraction, spent = budget / self._full, self._seconds
-            task = FoldTask(self.params, fold, budget, share=fraction, spent_seconds=spent, number=self.number)
+            task = FoldTask(
+                self.params, fold, budget, budget_fraction=fraction, spent_seconds=spent, number=self.number
+            )
             control = TrialControl(self._host, self, fold, budget, self._n_recorded.get(fold, 0), on_report)
             result = self._host.train_fold(task, control)
             with self._lock:

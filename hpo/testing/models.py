@@ -211,7 +211,7 @@ def check_predictions_are_finite_and_one_a_row(subject: Subject) -> None:
     predicted, n = np.asarray(fitted.predict(subject.x)), len(subject.x)
     assert len(predicted) == n, f"{len(predicted)} predictions of {n} rows"
     assert np.isfinite(predicted).all(), "predictions that are not finite"
-    answers, scores = fitted.answers(subject.x)
+    answers, scores = fitted.predict_targets(subject.x)
     assert answers.shape == (n,), f"answers of shape {answers.shape}, of {n} rows"
     if subject.spec.is_regression:
         assert scores is None, "a regression has scores of classes"

@@ -108,7 +108,7 @@ def data(name: str, config: dict[str, Any], model: Model) -> Dataset:
 def fit(model: Model, data: Dataset, seed: int) -> tuple[FitLog, np.ndarray, FittedModel]:
     log = FitLog()
     fold = FoldData(data.x[:300], data.y[:300], data.x[300:400], data.y[300:400])
-    fitted = model.fit(Fit({}, data.spec, fold, FitPlan(2, seed, share=0.5), log, Control()))
+    fitted = model.fit(Fit({}, data.spec, fold, FitPlan(2, seed, budget_fraction=0.5), log, Control()))
     return log, fitted.predict(data.x_test[:200]), fitted
 
 

@@ -154,7 +154,7 @@ class SharesItsParameters(Forest):
 
 
 class HasOneWord(Forest):
-    def describe_budget(self, max_epochs: int, share: float) -> str:
+    def describe_budget(self, max_epochs: int, budget_fraction: float) -> str:
         return "some"
 
 

@@ -45,7 +45,7 @@ class FittedKerasModel(FittedModel):
         """Return metrics of :mod:`hpo.models.metrics` by name."""
         if not wanted:
             return {}
-        labels, scores = self.answers(x)
+        labels, scores = self.predict_targets(x)
         return metrics.measure(wanted, y, labels, self._spec, scores)
 
     def predict(self, x: Array) -> Array:
@@ -53,7 +53,7 @@ class FittedKerasModel(FittedModel):
         first: Array = predicted[0] if isinstance(predicted, list) else predicted
         return first
 
-    def answers(self, x: Array) -> tuple[Array, Array | None]:
+    def predict_targets(self, x: Array) -> tuple[Array, Array | None]:
         predicted = self.predict(x)
         if self._spec.is_regression:
             return predicted.reshape(len(x)), None

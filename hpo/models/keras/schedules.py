@@ -28,7 +28,7 @@ def schedule_callbacks(name: str, fit: Fit) -> list[keras.callbacks.Callback]:
         monitor = "loss" if fit.data.is_refit else "val_loss"
         return [keras.callbacks.ReduceLROnPlateau(monitor, PLATEAU_FACTOR, PLATEAU_PATIENCE, mode="min")]
     if name == "cosine":
-        return [CosineDecay(max(1, round(fit.plan.max_epochs / fit.plan.share)))]
+        return [CosineDecay(max(1, round(fit.plan.max_epochs / fit.plan.budget_fraction)))]
     if name != "constant":
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {name!r}")
     return []

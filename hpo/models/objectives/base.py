@@ -19,7 +19,7 @@ class WholeObjective(Trainable):
     def make_evaluator(self, factory: EvaluatorFactory[EvaluatorT]) -> EvaluatorT:
         return factory.for_objective(self)
 
-    def describe_budget(self, max_epochs: int, share: float) -> str:
+    def describe_budget(self, max_epochs: int, budget_fraction: float) -> str:
         return "as long as the objective takes"
 
     @property

@@ -39,7 +39,7 @@ class FittedSklearnModel(FittedModel):
         predicted: Array = self.native.predict(x)
         return predicted
 
-    def answers(self, x: Array) -> tuple[Array, Array | None]:
+    def predict_targets(self, x: Array) -> tuple[Array, Array | None]:
         prepared = self._prepared(x)
         found = None if self._spec.is_regression else scores.class_scores(self._estimator, prepared, self._spec)
         return self._estimator.predict(prepared), found

@@ -87,7 +87,7 @@ class EstimatorTraining:
 def rows_in_budget(x: Array, y: Array, plan: FitPlan) -> tuple[Array, Array]:
     """Return the share of the rows that the budget allows, stratified by class if each class has enough rows."""
     are_classes = y.dtype.kind != "f"
-    n = max(len(np.unique(y)) if are_classes else 2, round(len(y) * plan.share))
+    n = max(len(np.unique(y)) if are_classes else 2, round(len(y) * plan.budget_fraction))
     if n >= len(y):
         return x, y
     counts = np.unique(y, return_counts=True)[1] if are_classes else np.zeros(1)

@@ -119,9 +119,9 @@ class SklearnModel(Model):
         packages = ["sklearn", self._class.__module__.partition(".")[0], *(["imblearn"] if any(balances) else [])]
         return PartIdentity(tuple(packages), (*general.code, self._class), general.values)
 
-    def describe_budget(self, max_epochs: int, share: float) -> str:
+    def describe_budget(self, max_epochs: int, budget_fraction: float) -> str:
         if self.grows is None:
-            return "all training rows" if share >= 1 else f"{share:.0%} of the training rows"
+            return "all training rows" if budget_fraction >= 1 else f"{budget_fraction:.0%} of the training rows"
         unit = "trees" if self.grows in ("n_estimators", "max_iter") else self.grows
         return f"{max_epochs * self.grow_by} {unit}"
 

@@ -1,4 +1,4 @@
-"""What is done to the columns of a table before an estimator sees them, fitted on the training rows of a fold alone."""
+"""Preparation of the columns of a table for an estimator, fitted on the training rows of a fold alone."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Preparation:
     """The steps before an estimator.
 
     Args:
-        scaler: of numbers: ``standard``, ``min_max``, ``robust`` or None.
-        imputer: what a missing number becomes: the ``mean``, ``median`` or ``most_frequent`` of its column; None leaves
-            it missing, for estimators that take it.
-        encoder: of categories: ``one_hot``, where a missing value is a category of its own and one that the training
-            rows do not have is none; None leaves their numbers, for estimators that take those.
-        select: share of the columns that is kept, those that an F-test ties to the target most; None keeps all.
-        balance: of unequal classes, by more rows of the rarer ones: ``random`` repeats some, ``smote`` invents some
-            between them (Chawla et al. 2002); None leaves them. Only training rows are balanced.
+        scaler: scaling of numeric columns: ``standard``, ``min_max``, ``robust`` or None.
+        imputer: replacement of a missing number: the ``mean``, ``median`` or ``most_frequent`` of its column; None
+            keeps it missing, for estimators that accept missing values.
+        encoder: encoding of categorical columns: ``one_hot``, in which a missing value is a category of its own, and a
+            category without training rows has zeros only; None keeps their numbers.
+        select: fraction of the columns to keep, those with the highest F-test statistic; None keeps all.
+        balance: oversampling of rare classes in the training rows: ``random`` repeats rows, ``smote`` interpolates
+            between rows (Chawla et al. 2002); None keeps the classes as they are.
 
     Raises:
-        ConfigError: for a value that is not one of these.
+        ConfigError: for any other value.
     """
 
     scaler: str | None = None
@@ -66,17 +66,17 @@ class Preparation:
             _samplers(self.balance)
 
     def categorical_columns(self, spec: DataSpec) -> list[int]:
-        """Columns whose numbers are those of categories also after the preparation."""
+        """Return the columns that hold category numbers also after the preparation."""
         if self.encoder is not None:
             return []
         return [place for place, column in enumerate(spec.columns) if column.categories is not None]
 
     def fitted(self, x: Array, y: Array, spec: DataSpec) -> Any:
-        """The steps as one scikit-learn transformer, fitted on ``x``; None where there is nothing to do."""
+        """Return the steps as one scikit-learn transformer, fitted on ``x``; None if there are no steps."""
         numbers = [place for place, column in enumerate(spec.columns) if column.categories is None]
         categories = [place for place, column in enumerate(spec.columns) if column.categories is not None]
         of_numbers: list[tuple[str, Any]] = []
-        # Keeps columns of which no training row has a value, so that all folds have as many.
+        # Columns without a value in any training row are kept, so that all folds have the same columns.
         if self.imputer is not None:
             of_numbers.append(("impute", SimpleImputer(strategy=self.imputer, keep_empty_features=True)))
         if self.scaler is not None:
@@ -91,13 +91,13 @@ class Preparation:
             test = f_regression if spec.is_regression else f_classif
             steps.append(("select", SelectPercentile(test, percentile=100 * self.select)))
         with warnings.catch_warnings():
-            # Of columns that are constant in a fold: the F-test ties them to nothing, so that they go first.
+            # Of columns that are constant in a fold: their F statistic is NaN, so that they are dropped first.
             warnings.filterwarnings("ignore", "Features .* are constant", UserWarning)
             warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)
             return Pipeline(steps).fit(x, y) if steps else None
 
     def balanced(self, x: Array, y: Array, seed: int) -> tuple[Array, Array]:
-        """Prepared training rows with as many of each class; in real targets there is nothing to balance."""
+        """Return prepared training rows with equally many rows of each class; real targets are not balanced."""
         if self.balance is None or y.dtype.kind == "f":
             return x, y
         samplers = _samplers(self.balance)

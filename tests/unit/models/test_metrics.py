@@ -27,7 +27,7 @@ class Control:
         return Decision.CONTINUE
 
 
-def answers(n_classes: int, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def predictions(n_classes: int, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, what a mediocre classifier says, and its probabilities."""
     random = np.random.default_rng(n_classes)
     y = np.arange(n) % n_classes
@@ -37,7 +37,7 @@ def answers(n_classes: int, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def test_of_two_classes_the_second_counts() -> None:
-    y, found, scores = answers(2)
+    y, found, scores = predictions(2)
     spec = DataSpec((3,), 2)
     assert metrics.names(spec) == ("precision", "recall", "f1", "roc_auc", "log_loss")
     assert metrics.measure(metrics.names(spec), y, found, spec, scores) == {
@@ -50,7 +50,7 @@ def test_of_two_classes_the_second_counts() -> None:
 
 
 def test_of_several_classes_the_mean_counts() -> None:
-    y, found, scores = answers(5)
+    y, found, scores = predictions(5)
     spec = DataSpec((3,), 5)
     assert metrics.names(spec)[-1] == "top_3_accuracy"
     assert "top_3_accuracy" not in metrics.names(DataSpec((3,), 3))
@@ -81,7 +81,7 @@ def test_of_real_values_the_errors_count() -> None:
 
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_what_is_not_defined_is_nan(n_classes: int) -> None:
-    y, found, scores = answers(n_classes)
+    y, found, scores = predictions(n_classes)
     spec = DataSpec((3,), n_classes)
     one = y == 1
     assert math.isnan(metrics.measure(["roc_auc"], y[one], found[one], spec, scores[one])["roc_auc"])
@@ -97,7 +97,7 @@ def test_what_is_not_defined_is_nan(n_classes: int) -> None:
 
 
 def test_a_class_that_is_not_among_the_rows_is_left_out_of_the_mean() -> None:
-    y, found, scores = answers(4)
+    y, found, scores = predictions(4)
     rows = y != 3
     value = metrics.measure(["roc_auc"], y[rows], found[rows], DataSpec((3,), 4), scores[rows])["roc_auc"]
     wanted = [reference.roc_auc_score(y[rows] == label, scores[rows, label]) for label in range(3)]

@@ -122,7 +122,7 @@ def test_smaller_budget_is_part_of_the_task_and_a_larger_one_is_capped(tracker: 
     running = started(runner)
     running.train_fold(0, 1)
     running.train_fold(0, 30)
-    assert [(task.max_epochs, task.share) for task in runner.tasks] == [(1, 1 / 3), (3, 1.0)]
+    assert [(task.max_epochs, task.budget_fraction) for task in runner.tasks] == [(1, 1 / 3), (3, 1.0)]
     assert [control.n_recorded for control in runner.controls] == [0, 1]
     assert [control.max_epochs for control in runner.controls] == [1, 3]
 

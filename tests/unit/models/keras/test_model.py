@@ -85,7 +85,7 @@ def test_a_regression_learns_alike_in_every_unit_and_answers_in_its_own() -> Non
         fold = parts(x, scale * y + offset)
         model = KerasModel(regress_table, units=8, learning_rate=1e-2)
         log, fitted = fit(model, DataSpec((10,), 0), fold, FitPlan(12, 0, KEEPS_LAST))
-        found.append((log.history, fitted.answers(x[300:])[0]))
+        found.append((log.history, fitted.predict_targets(x[300:])[0]))
     (history, answers), (scaled_history, scaled_answers) = found
     assert scaled_history["val_loss"] == pytest.approx(history["val_loss"], rel=1e-2)
     assert scaled_history["val_mae"] == pytest.approx([1000 * value for value in history["val_mae"]], rel=1e-2)
@@ -120,7 +120,7 @@ def rates(fold: FoldData, plan: FitPlan, **options: Any) -> list[float]:
 def test_a_cosine_falls_over_the_full_budget_whatever_part_of_it_is_run(tumours: FoldData) -> None:
     whole = rates(tumours, FitPlan(4, 0, KEEPS_LAST), schedule="cosine")
     assert whole == pytest.approx([1.0, 0.8536, 0.5, 0.1464], rel=1e-3)
-    half = rates(tumours, FitPlan(2, 0, KEEPS_LAST, share=0.5), schedule="cosine")
+    half = rates(tumours, FitPlan(2, 0, KEEPS_LAST, budget_fraction=0.5), schedule="cosine")
     assert half == pytest.approx(whole[:2])
 
 
@@ -136,7 +136,7 @@ def test_metrics_that_are_asked_for_come_with_every_epoch(tumours: FoldData) -> 
     log, fitted = fit(KerasModel(classify_table), TUMOURS, tumours, plan)
     assert len(log.history["val_f1"]) == len(log.history["val_roc_auc"]) == 3
     assert len(set(log.history["val_roc_auc"])) > 1
-    labels, scores = fitted.answers(tumours.x_watch)
+    labels, scores = fitted.predict_targets(tumours.x_watch)
     assert log.history["val_f1"][-1] == pytest.approx(f1_score(tumours.y_watch, labels))
     assert scores is not None
     assert log.history["val_roc_auc"][-1] == pytest.approx(roc_auc_score(tumours.y_watch, scores[:, 1]))
@@ -179,7 +179,7 @@ def test_of_several_outputs_the_first_is_what_is_recorded(tumours: FoldData) -> 
     assert set(log.history) - {"val_f1"} == set(model.metrics(TUMOURS))
     assert {"accuracy", "val_accuracy", "loss", "val_loss", "val_f1"} <= set(log.history)
     assert not any("main_acc" in name or "aux_acc" in name for name in log.history)
-    labels, _ = fitted.answers(tumours.x_watch)
+    labels, _ = fitted.predict_targets(tumours.x_watch)
     assert log.history["val_accuracy"][-1] == pytest.approx((labels == tumours.y_watch).mean())
     assert fitted.evaluate(tumours.x_watch, tumours.y_watch)["accuracy"] == pytest.approx(
         log.history["val_accuracy"][-1]
@@ -191,7 +191,7 @@ def test_real_targets_of_several_outputs_are_recorded_alike() -> None:
     model = KerasModel(two_input_mlp.build_model, aux_weight=0.3)
     log, fitted = fit(model, DataSpec((10,), 0), parts(x, y), FitPlan(1, 0, KEEPS_LAST))
     assert {"mae", "rmse", "val_mae", "val_rmse"} <= set(log.history)
-    answers, _ = fitted.answers(x[160:260])
+    answers, _ = fitted.predict_targets(x[160:260])
     assert log.history["val_mae"][0] == pytest.approx(np.abs(answers - y[160:260]).mean(), rel=1e-4)
 
 

@@ -126,7 +126,7 @@ def test_cosine_schedule_starts_from_the_learning_rate_of_each_phase(monkeypatch
 
 def test_smaller_budget_repeats_the_first_epochs_of_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
     spy, model = Spy(monkeypatch), resolved()
-    short, _ = fit(model, spy, FitPlan(2, 3, KEEPS_LAST, share=0.5), head_epochs=1)
+    short, _ = fit(model, spy, FitPlan(2, 3, KEEPS_LAST, budget_fraction=0.5), head_epochs=1)
     whole, _ = fit(model, spy, FitPlan(4, 3, KEEPS_LAST), head_epochs=1)
     assert whole.history["loss"][:2] == short.history["loss"]
 

@@ -78,7 +78,9 @@ def by_the_model(step: dict[str, Any], scored: tuple[np.ndarray, np.ndarray]) ->
     model = SklearnModel("sklearn.linear_model.LogisticRegression", max_iter=2000, **steps_with(step))
     fold = FoldData(*TRAIN, *scored)
     fitted = model.fit(Fit({}, SPEC, fold, FitPlan(1, 0), FitLog(), Control()))
-    return np.column_stack([fitted.native.named_steps["prepare"].transform(PROBE[0]), fitted.answers(PROBE[0])[1]])
+    return np.column_stack(
+        [fitted.native.named_steps["prepare"].transform(PROBE[0]), fitted.predict_targets(PROBE[0])[1]]
+    )
 
 
 @pytest.mark.parametrize("step", STEPS, ids=IDS)
