@@ -84,14 +84,14 @@ def test_failures_have_different_reasons_and_the_search_continues(
     limits = ("limits.n_trials=9", "limits.max_consecutive_failures=null")
     assert hpo(*objective("wrong", "strategy=optuna_random", "study=mine"), *limits) == 0
     client, _, trials = read("mine")
-    said = [trial.tags.get("hpo.error", "") for trial in trials]
+    errors = [trial.tags.get("hpo.error", "") for trial in trials]
     for text, expected in zip(
-        said, ["asked for", "trial.study is not there", "not None", "returned 2 values", "not finite"], strict=False
+        errors, ["asked for", "trial.study is not there", "not None", "returned 2 values", "not finite"], strict=False
     ):
         assert expected in text
     assert [trial.state for trial in trials] == ["FAIL"] * 5 + ["PRUNED", "COMPLETE", "FAIL", "FAIL"]
     # A parameter that changes its type between trials is refused.
-    assert all(text.startswith("SuggestionRefused") for text in said[7:])
+    assert all(text.startswith("SuggestionRefused") for text in errors[7:])
     for trial in (trials[0], trials[7]):
         assert [file.path for file in client.list_artifacts(trial.run_id)] == ["traceback_fold_0.txt"]
 
@@ -124,9 +124,9 @@ def test_study_is_planned_resumed_listed_and_repeated_but_not_compared(
     assert hpo("list") == 0
     capfd.readouterr()
     assert hpo("trials", "mine") == 0
-    said = capfd.readouterr().out
-    assert "without a number of epochs that is planned" in said
-    assert "saved by stopping" not in said
+    shown = capfd.readouterr().out
+    assert "without a number of epochs that is planned" in shown
+    assert "saved by stopping" not in shown
     assert hpo("best", "mine") == 0
     (command,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("python -m hpo ")]
     words = [word for word in shlex.split(command)[3:] if not word.startswith("study=")]

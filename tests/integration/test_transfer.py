@@ -59,11 +59,11 @@ def test_study_starts_from_the_best_model_of_another(
 
     loaded = mlflow.keras.load_model(study.tags["hpo.best_model_uri"])
     answers = Path(client.download_artifacts(study.run_id, "test", str(tmp_path))) / "predictions.parquet"
-    said = pd.read_parquet(answers)
+    recorded = pd.read_parquet(answers)
     config = compose(*SMALL)
     data = build_dataset(config)
     predicted = loaded.predict(data.x_test, verbose=0)
-    assert [data.class_names[label] for label in predicted.argmax(axis=1)] == list(said["predicted"])
+    assert [data.class_names[label] for label in predicted.argmax(axis=1)] == list(recorded["predicted"])
     found = np.mean(predicted.argmax(axis=1) == data.y_test)
     assert found == pytest.approx(study.metrics["test_accuracy"], abs=1e-6)
     assert study.metrics["test_accuracy"] > 0.2
@@ -115,9 +115,9 @@ def test_plan_names_the_base_and_trains_nothing(
 ) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/another.db")  # as if set by an earlier study of the process
     assert hpo("plan", *SMALL) == 0
-    said = capsys.readouterr().out
-    assert f"mnist-base ({origin().uri})" in said
-    assert "fine_tune_factor" in said
+    shown = capsys.readouterr().out
+    assert f"mnist-base ({origin().uri})" in shown
+    assert "fine_tune_factor" in shown
     assert not (with_base / "hpo_runs" / "studies").exists()
 
 
@@ -128,7 +128,7 @@ def test_unavailable_base_is_refused_before_training(
     assert hpo(*small, "study=no-network") == 0
     client, base, _ = read("mnist-base")
     client.delete_tag(base.run_id, "hpo.best_model_uri")
-    for given, said in (
+    for given, message in (
         ("missing", "python -m hpo model=mnist_cnn study=missing"),
         ("no-network", "a network saved by Keras"),
         ("mnist-base", "a study that has logged its best model"),
@@ -140,7 +140,7 @@ def test_unavailable_base_is_refused_before_training(
         assert hpo("model=transfer_cnn", f"model.base={given}", "study=refused") == 2
         error = capsys.readouterr().err
         assert f"model.base = {given}" in error
-        assert said in error
+        assert message in error
     assert not (with_base / "hpo_runs" / "studies" / "refused").exists()
 
 

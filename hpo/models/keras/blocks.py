@@ -1,7 +1,7 @@
 """Building blocks shared by the Keras models: inputs, regularised layers, outputs, optimizers and losses.
 
 Only layers of Keras itself are used, so that a logged model loads without hpo. Every model function lists all its
-keyword parameters itself, since its signature is what a search space may name.
+keyword parameters itself, since a search space may name every parameter of its signature.
 """
 
 from __future__ import annotations

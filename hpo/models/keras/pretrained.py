@@ -96,7 +96,7 @@ def features_of(network: keras.Model, cut: str | None = None) -> keras.Model:
     """Return the lower part of ``network``, from its image to the features that a new head takes.
 
     Args:
-        cut: name of the layer whose output are the features; None takes the last layer that flattens or pools a whole
+        cut: name of the layer with the features as its output; None takes the last layer that flattens or pools a whole
             image or, without one, the input of the last dense layer.
 
     Raises:

@@ -33,7 +33,7 @@ class TransferModel(KerasModel):
     Args:
         base: the name of an earlier study, of which the best model is taken; ``runs:/…`` or ``models:/…`` of MLflow;
             or ``applications:`` and a key of :data:`~.pretrained.APPLICATIONS`, with Keras's ImageNet weights.
-        cut: name of the base's layer whose output the head takes; None: see :func:`~.pretrained.features_of`.
+        cut: name of the base's layer that the head is put on; None: see :func:`~.pretrained.features_of`.
         application_size: height and width in pixels of the images that an application is built for.
         batch_size, schedule, image_shape: see :class:`hpo.models.keras.model.KerasModel`.
         defaults: values that replace the defaults of :func:`build_model`.

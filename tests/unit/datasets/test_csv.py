@@ -64,7 +64,7 @@ def test_columns_are_numbers_or_categories_with_missing_values(write: Callable[.
 
 
 @pytest.mark.parametrize(
-    ("target", "task", "class_names", "said"),
+    ("target", "task", "class_names", "message"),
     [
         ("colour", None, ("blue", "green", "red"), "target colour: classification, inferred; 10 rows without it"),
         ("is_new", None, ("False", "True"), "target is_new: classification, inferred"),
@@ -75,13 +75,13 @@ def test_columns_are_numbers_or_categories_with_missing_values(write: Callable[.
     ],
 )
 def test_task_is_inferred_from_the_target_and_can_be_set(
-    write: Callable[..., str], target: str, task: str | None, class_names: tuple[str, ...], said: str
+    write: Callable[..., str], target: str, task: str | None, class_names: tuple[str, ...], message: str
 ) -> None:
     data = load(write(table()), target, task=task)
     assert data.class_names == class_names
     assert data.spec.n_classes == len(class_names)
     assert data.source.startswith("data.csv, ")
-    assert said in data.source
+    assert message in data.source
     assert target not in [column.name for column in data.columns]
 
 
@@ -261,7 +261,7 @@ BAD: dict[str, tuple[pd.DataFrame | str | bytes, dict[str, Any], str, tuple[str,
 
 @pytest.mark.parametrize("case", list(BAD))
 def test_unusable_file_or_option_is_refused_with_a_fix(case: str, write: Callable[..., str]) -> None:
-    content, options, key, said = BAD[case]
+    content, options, key, message = BAD[case]
     if isinstance(content, pd.DataFrame) and {"one", "id"} & {str(value) for value in options.values()}:
         content = content.assign(one="yes", id=[f"n{place}" for place in range(N)])
     options = {"path": "data.csv", "target": "price", **options}
@@ -269,12 +269,12 @@ def test_unusable_file_or_option_is_refused_with_a_fix(case: str, write: Callabl
     with pytest.raises(DatasetError) as caught:
         load(**options)
     assert caught.value.key == key
-    for part in said:
+    for part in message:
         assert part in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("dat.csv", "similar: data.csv"),
         ("nowhere/data.csv", "an existing file"),
@@ -283,10 +283,10 @@ def test_unusable_file_or_option_is_refused_with_a_fix(case: str, write: Callabl
         ("folder.csv", "an existing file"),
     ],
 )
-def test_unusable_path_is_refused(path: str, said: str, write: Callable[..., str]) -> None:
+def test_unusable_path_is_refused(path: str, message: str, write: Callable[..., str]) -> None:
     write(table())
     Path("folder.csv").mkdir()
-    with pytest.raises(DatasetError, match=said) as caught:
+    with pytest.raises(DatasetError, match=message) as caught:
         load(path, "price")
     assert caught.value.key == "dataset.path"
 
@@ -301,7 +301,7 @@ FEW = "a,label\n1,x\n2,y\n3,x\n4,y\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "arguments", "key", "said"),
+    ("content", "arguments", "key", "message"),
     [
         (table(), ["dataset.target=labl"], "dataset.target", "one of the columns"),
         (nearly("size", 4, "n/k"), ["dataset.target=grade"], "dataset, column size", "'n/k' in row 5"),
@@ -318,7 +318,7 @@ def test_study_with_unusable_data_ends_before_training(
     content: pd.DataFrame | str,
     arguments: list[str],
     key: str,
-    said: str,
+    message: str,
     hpo: Callable[..., int],
     write: Callable[..., str],
     workdir: Path,
@@ -333,6 +333,6 @@ def test_study_with_unusable_data_ends_before_training(
     assert err.count("error: ") == 1
     assert "  expected: " in err
     assert "  fix:      " in err
-    assert said in err
+    assert message in err
     client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
     assert list_studies(client, experiment) == []

@@ -81,7 +81,7 @@ def test_quotes_enclose_values_unless_quoted_is_false(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "key", "said"),
+    ("options", "key", "message"),
     [
         ({"text": "review"}, "text", "text, label"),
         ({"target": "class"}, "target", "text, label"),
@@ -98,15 +98,15 @@ def test_quotes_enclose_values_unless_quoted_is_false(tmp_path: Path) -> None:
         ({"test_path": "absent.csv"}, "test_path", "can be read"),
     ],
 )
-def test_unusable_option_is_refused(tmp_path: Path, options: dict[str, Any], key: str, said: str) -> None:
+def test_unusable_option_is_refused(tmp_path: Path, options: dict[str, Any], key: str, message: str) -> None:
     path = write(tmp_path / "a.csv", [("한글 é", "yes"), *ROWS])
-    with pytest.raises(DatasetError, match=said) as caught:
+    with pytest.raises(DatasetError, match=message) as caught:
         text_csv.load(path, **options)
     assert caught.value.key == f"dataset.{key}"
 
 
 @pytest.mark.parametrize(
-    ("rows", "key", "said"),
+    ("rows", "key", "message"),
     [
         ([(text, "yes") for text, _ in ROWS], "target", "two classes"),
         (ROWS[:3] + ROWS[-3:], "path", "6 texts"),
@@ -117,9 +117,9 @@ def test_unusable_option_is_refused(tmp_path: Path, options: dict[str, Any], key
     ],
 )
 def test_file_without_usable_classes_is_refused(
-    tmp_path: Path, rows: list[tuple[str, str]], key: str, said: str
+    tmp_path: Path, rows: list[tuple[str, str]], key: str, message: str
 ) -> None:
-    with pytest.raises(DatasetError, match=said) as caught:
+    with pytest.raises(DatasetError, match=message) as caught:
         text_csv.load(write(tmp_path / "a.csv", rows))
     assert caught.value.key == f"dataset.{key}"
 

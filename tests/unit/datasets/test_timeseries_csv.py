@@ -95,7 +95,7 @@ def test_missing_values_are_refused_or_filled_from_the_step_before(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("options", "changed", "key", "said"),
+    ("options", "changed", "key", "message"),
     [
         ({"target": "x"}, {}, "target", "day, sales, rain"),
         ({"features": ["x"]}, {}, "features", "day, sales, rain"),
@@ -115,9 +115,9 @@ def test_missing_values_are_refused_or_filled_from_the_step_before(tmp_path: Pat
     ],
 )
 def test_unusable_file_or_option_is_refused(
-    tmp_path: Path, options: dict[str, Any], changed: dict[str, dict[int, str]], key: str, said: str
+    tmp_path: Path, options: dict[str, Any], changed: dict[str, dict[int, str]], key: str, message: str
 ) -> None:
-    with pytest.raises(DatasetError, match=said) as caught:
+    with pytest.raises(DatasetError, match=message) as caught:
         load(**{"path": write(tmp_path / "a.csv", **changed), "target": "sales", "window": 6, **options})
     assert caught.value.key == f"dataset.{key}"
 

@@ -14,7 +14,7 @@ def units(model: keras.Model) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("build", "data", "said"),
+    ("build", "data", "message"),
     [
         (mlp.classify_table, VALUES, "mlp_regressor"),
         (mlp.classify_table, IMAGES, "rows of a table"),
@@ -25,8 +25,8 @@ def units(model: keras.Model) -> list[int]:
         (mlp.classify_images, DataSpec((8, 8, 1), 0), "images with classes"),
     ],
 )
-def test_unsuitable_data_is_refused(build: object, data: DataSpec, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_unsuitable_data_is_refused(build: object, data: DataSpec, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
         build(data)  # type: ignore[operator]
     assert caught.value.key == "dataset"
 

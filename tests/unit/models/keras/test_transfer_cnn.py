@@ -229,7 +229,7 @@ def lambdas() -> keras.Model:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"base": None}, "model.base = None"),
         ({"base": " "}, "model.base = "),
@@ -245,11 +245,11 @@ def lambdas() -> keras.Model:
         ),
     ],
 )
-def test_unusable_base_or_option_is_refused(options: dict[str, Any], said: str) -> None:
+def test_unusable_base_or_option_is_refused(options: dict[str, Any], message: str) -> None:
     options = {name: value() if name == "model" else value for name, value in options.items()}
     with pytest.raises(ConfigError) as caught:
         resolved(**options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("spec", [DataSpec((8,), 10), DataSpec((8, 8, 1), 0), DataSpec((8, 8, 4), 10)])

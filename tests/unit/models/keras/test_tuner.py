@@ -117,7 +117,7 @@ def test_own_fit_of_a_hypermodel_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hypermodel", "said"),
+    ("hypermodel", "message"),
     [
         ("nowhere.build_model", r"model\.hypermodel = nowhere\.build_model"),
         ("hypermodels.kt", r"a function build_model\(hp\) or a keras_tuner\.HyperModel"),
@@ -128,7 +128,7 @@ def test_own_fit_of_a_hypermodel_is_used() -> None:
         (declares(lambda hp: hp.Float("a", 1, 9, sampling="reverse_log")), "the sampling linear or log"),
     ],
 )
-def test_unusable_hypermodel_is_refused(hypermodel: Any, said: str) -> None:
+def test_unusable_hypermodel_is_refused(hypermodel: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         KerasTunerModel(hypermodel)
-    assert re.search(said, str(caught.value))
+    assert re.search(message, str(caught.value))
