@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from hpo.datasets.base import Dataset
+from hpo.datasets.base import Array, Dataset
 from hpo.datasets.readers import delimited, texts
 from hpo.datasets.readers.labels import class_names_in, class_numbers, require_rows_of_every_class
 from hpo.datasets.splits import check_test_fraction, stratified_sample
@@ -62,17 +63,7 @@ def load(
     cut = texts.tokenizer(tokenizer, clean=clean, lower=lower, pattern=pattern)
     texts.padded([], length, keep)  # refuses unusable options before the file is read
     check_test_fraction(test_fraction)
-
-    def read(key: str, name: str) -> tuple[list[str], list[str], int]:
-        table = delimited.read(key, name, separator, encoding, quoted, [("text", text), ("target", target)])
-        is_empty = table[text].str.strip() == ""
-        kept = table[~is_empty]
-        if not len(kept):
-            raise DatasetError(
-                f"dataset.{key}", name, f"a file with texts in the column {text}", f"dataset.{key}=/path/of/texts.csv"
-            )
-        return kept[text].tolist(), [label.strip() for label in kept[target]], int(is_empty.sum())
-
+    read = partial(_read, text=text, target=target, separator=separator, encoding=encoding, quoted=quoted)
     documents, labels, n_empty = read("path", path)
     if len(labels) < 2 * LEAST_OF_CLASS:
         expected = f"at least {2 * LEAST_OF_CLASS} texts"
@@ -80,28 +71,24 @@ def load(
     names = class_names_in(labels, target)
     y = class_numbers(labels, names, "path", path)
     if n_rows is not None:
-        least = LEAST_OF_CLASS * len(names)
-        if isinstance(n_rows, bool) or not isinstance(n_rows, int) or n_rows < least:
-            expected = f"a whole number of at least {least}, or null for all rows"
-            raise DatasetError("dataset.n_rows", n_rows, expected, "dataset.n_rows=null")
-        kept = np.sort(stratified_sample(y, n_rows))
+        kept = _sample(y, n_rows, len(names))
         documents, y = [documents[place] for place in kept], y[kept]
     require_rows_of_every_class(y, names, target, LEAST_OF_CLASS)
     if test_path is None:
-        apart = stratified_sample(y, max(1, round(len(y) * test_fraction)))
-        is_test = np.isin(np.arange(len(y)), apart)
+        test = stratified_sample(y, max(1, round(len(y) * test_fraction)))
+        is_test = np.isin(np.arange(len(y)), test)
         parts = [([documents[place] for place in np.flatnonzero(part)], y[part]) for part in (~is_test, is_test)]
     else:
         test_documents, test_labels, n_empty_test = read("test_path", test_path)
         parts = [(documents, y), (test_documents, class_numbers(test_labels, names, "test_path", test_path))]
         n_empty += n_empty_test
-    files = ", ".join(Path(name).name for name in (path, test_path) if name is not None)
     tokens = [[cut(document) for document in part] for part, _ in parts]
     distinct = sorted({token for part in tokens for row in part for token in row})
     if not distinct:
         raise DatasetError("dataset.clean", clean, "an expression that leaves tokens in the texts", "'~dataset.clean'")
     number = {token: place for place, token in enumerate(distinct, 1)}
     x, x_test = (texts.padded([[number[token] for token in row] for row in part], length, keep) for part in tokens)
+    files = ", ".join(Path(name).name for name in (path, test_path) if name is not None)
     return Dataset(
         "text_csv",
         x,
@@ -112,3 +99,25 @@ def load(
         n_words=len(number) + 1,
         class_names=tuple(names),
     )
+
+
+def _read(
+    key: str, path: str, *, text: str, target: str, separator: str, encoding: str, quoted: bool
+) -> tuple[list[str], list[str], int]:
+    """Return the texts of a file that are not empty, their labels, and the number of empty texts."""
+    table = delimited.read(key, path, separator, encoding, quoted, [("text", text), ("target", target)])
+    is_empty = table[text].str.strip() == ""
+    kept = table[~is_empty]
+    if not len(kept):
+        expected = f"a file with texts in the column {text}"
+        raise DatasetError(f"dataset.{key}", path, expected, f"dataset.{key}=/path/of/texts.csv")
+    return kept[text].tolist(), [label.strip() for label in kept[target]], int(is_empty.sum())
+
+
+def _sample(y: Array, n_rows: int, n_classes: int) -> Array:
+    """Return the indices of a stratified sample, in order of the rows."""
+    least = LEAST_OF_CLASS * n_classes
+    if isinstance(n_rows, bool) or not isinstance(n_rows, int) or n_rows < least:
+        expected = f"a whole number of at least {least}, or null for all rows"
+        raise DatasetError("dataset.n_rows", n_rows, expected, "dataset.n_rows=null")
+    return np.sort(stratified_sample(y, n_rows))

@@ -81,6 +81,14 @@ def test_name_declared_twice_is_two_parameters_that_reach_the_hypermodel() -> No
     assert told[-1] == (None, 22)
 
 
+def test_identity_includes_the_code_of_the_hypermodel() -> None:
+    for hypermodel in (hypermodels.build_model, hypermodels.TunedFit()):
+        model = KerasTunerModel(hypermodel)
+        identity = model.identity(model.own_space)
+        assert any(each is hypermodel for each in identity.code)
+        assert {"keras", "keras_tuner"} <= set(identity.packages)
+
+
 def test_parameters_of_a_loop_are_found_and_used() -> None:
     model = KerasTunerModel(hypermodels.build_classifier)
     assert {"units_0", "units_1", "units_2"} < set(model.own_space)
