@@ -100,7 +100,7 @@ class Dataset:
             raise DatasetError(
                 f"dataset {self.name}",
                 f"{len(self.x)} + {len(self.x_test)} samples",
-                f"as many labels ({len(self.y)} + {len(self.y_test)}) and at least one test sample",
+                f"the same number of labels ({len(self.y)} + {len(self.y_test)}) and at least one test sample",
                 "correct the dataset",
             )
         if self.groups is not None and len(self.groups) != len(self.x):

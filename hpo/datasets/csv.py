@@ -11,7 +11,7 @@ import pandas as pd
 from hpo.datasets.base import Array, Dataset
 from hpo.datasets.readers import roles
 from hpo.datasets.readers.columns import key_of
-from hpo.datasets.readers.tables import names_in, read_table, require_columns
+from hpo.datasets.readers.tables import as_names, read_table, require_columns
 from hpo.datasets.splits import check_test_fraction, split_rows
 from hpo.errors import DatasetError
 
@@ -59,8 +59,8 @@ def load(
     _check_options(task, test_fraction, groups, time)
     table = read_table(path, separator, encoding, missing_values, column_names)
     target = str(target)
-    marked = [] if categorical is None else names_in(categorical)
-    _check_columns(table, target, groups, time, names_in(drop), marked)
+    marked = [] if categorical is None else as_names(categorical)
+    _check_columns(table, target, groups, time, as_names(drop), marked)
 
     has_target = table[target].notna().to_numpy()
     notes = [f"{int((~has_target).sum()):,} rows without it left out"] if not has_target.all() else []
@@ -69,18 +69,18 @@ def load(
         raise DatasetError("dataset.path", given, f"at least {LEAST_ROWS}", "a file with more rows")
     order = np.flatnonzero(has_target)
     if time is not None:
-        order = order[np.argsort(roles.times(time, table[time], has_target)[order], kind="stable")]
+        order = order[np.argsort(roles.parse_times(time, table[time], has_target)[order], kind="stable")]
     # All rows are converted, also those without a target, so that messages count rows as the file does.
-    left_out = {target, *names_in(drop), *(name for name in (groups, time) if name is not None)}
+    left_out = {target, *as_names(drop), *(name for name in (groups, time) if name is not None)}
     names = [name for name in table.columns if name not in left_out]
     if not names:
         raise DatasetError("dataset.path", f"{path} without features", "a column besides the target", "dataset.drop=[]")
-    features = [roles.feature(name, table[name], has_target, name in marked) for name in names]
+    features = [roles.parse_feature(name, table[name], has_target, name in marked) for name in names]
     notes += [note for each in features for note in each.notes]
     x = np.column_stack([each.values for each in features])[order]
-    goal = roles.target(target, table[target], task, has_target)
+    goal = roles.parse_target(target, table[target], task, has_target)
     y = goal.y[order]
-    members = None if groups is None else roles.groups(groups, table[groups], has_target)[order]
+    members = None if groups is None else roles.parse_groups(groups, table[groups], has_target)[order]
     train, test = split_rows(y, test_fraction, members, time is not None)
     _require_known_classes(y, train, goal.class_names, target)
     found = "classification" if goal.class_names else "regression"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hpo.datasets.base import Array, Dataset
-from hpo.datasets.readers.keras_cache import CachedFile, fetched
+from hpo.datasets.readers.keras_cache import CachedFile, fetch_files
 
 _FOLDER = "fashion-mnist"
 # Hashes of the files that the authors publish; Keras does not check any.
@@ -49,7 +49,7 @@ def load() -> Dataset:
         DatasetError: if a file in the cache is not the published one.
         DatasetUnavailable: if a file is not cached and the network does not answer within 20 s.
     """
-    paths = fetched("fashion_mnist", FILES, "dataset=digits, which ships with scikit-learn")
+    paths = fetch_files("fashion_mnist", FILES, "dataset=digits, which ships with scikit-learn")
     x, x_test = (_bytes(path, _IMAGES_OFFSET).reshape(-1, 28, 28, 1) for path in paths[::2])
     y, y_test = (_bytes(path, _LABELS_OFFSET).astype("int64") for path in paths[1::2])
     return Dataset("fashion_mnist", x, y, x_test, y_test, source="keras.datasets.fashion_mnist", class_names=CLASSES)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from hpo.datasets.base import Dataset
-from hpo.datasets.readers.keras_cache import CachedFile, fetched
-from hpo.datasets.readers.texts import padded
+from hpo.datasets.readers.keras_cache import CachedFile, fetch_files
+from hpo.datasets.readers.texts import pad_rows
 from hpo.errors import DatasetError
 
 # The hash is that of keras.datasets.imdb.
@@ -38,8 +38,8 @@ def load(n_words: int | None = 10_000, length: int = 256, keep: str = "last") ->
     if n_words is not None and (isinstance(n_words, bool) or not isinstance(n_words, int) or n_words <= INDEX_FROM + 1):
         expected = f"a whole number above {INDEX_FROM + 1}, or null for all words"
         raise DatasetError("dataset.n_words", n_words, expected, "dataset.n_words=10000")
-    padded([], length, keep)  # refuses unusable options before the file is read
-    (path,) = fetched("imdb", [FILE], "dataset=text_csv, which reads texts of your own")
+    pad_rows([], length, keep)  # refuses unusable options before the file is read
+    (path,) = fetch_files("imdb", [FILE], "dataset=text_csv, which reads texts of your own")
     # Rows of unequal length are pickled; unpickling is safe only because the hash of the file was checked.
     with np.load(path, allow_pickle=True) as file:
         arrays = dict(file)
@@ -49,7 +49,7 @@ def load(n_words: int | None = 10_000, length: int = 256, keep: str = "last") ->
         rows = np.arange(len(arrays[f"y_{part}"]))
         order.shuffle(rows)
         texts = arrays[f"x_{part}"]
-        x = padded([[START - INDEX_FROM, *texts[row]] for row in rows], length, keep)
+        x = pad_rows([[START - INDEX_FROM, *texts[row]] for row in rows], length, keep)
         x[x != 0] += INDEX_FROM
         if n_words is not None:
             x[x >= n_words] = UNKNOWN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hpo.datasets.base import Dataset
-from hpo.datasets.readers.keras_cache import CachedFile, fetched
+from hpo.datasets.readers.keras_cache import CachedFile, fetch_files
 
 # The hash is that of keras.datasets.mnist.
 FILE = CachedFile("mnist.npz", "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1")
@@ -21,7 +21,7 @@ def load(fallback: str | None = None) -> Dataset:
         DatasetError: if the file in the cache is not MNIST.
         DatasetUnavailable: if the file is not cached and the network does not answer within 20 s.
     """
-    (path,) = fetched("mnist", [FILE], "dataset=digits, which ships with scikit-learn")
+    (path,) = fetch_files("mnist", [FILE], "dataset=digits, which ships with scikit-learn")
     with np.load(path, allow_pickle=False) as arrays:
         y, y_test = (arrays[name].astype("int64") for name in ("y_train", "y_test"))
         x, x_test = (arrays[name][..., None] for name in ("x_train", "x_test"))

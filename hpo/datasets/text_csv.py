@@ -9,7 +9,7 @@ import numpy as np
 
 from hpo.datasets.base import Array, Dataset
 from hpo.datasets.readers import delimited, texts
-from hpo.datasets.readers.labels import class_names_in, class_numbers, require_rows_of_every_class
+from hpo.datasets.readers.labels import find_class_names, number_classes, require_rows_of_every_class
 from hpo.datasets.splits import check_test_fraction, stratified_sample
 from hpo.errors import DatasetError
 
@@ -61,15 +61,15 @@ def load(
         DatasetError: if a file cannot be read, lacks a column, or has too few rows or classes.
     """
     cut = texts.tokenizer(tokenizer, clean=clean, lower=lower, pattern=pattern)
-    texts.padded([], length, keep)  # refuses unusable options before the file is read
+    texts.pad_rows([], length, keep)  # refuses unusable options before the file is read
     check_test_fraction(test_fraction)
     read = partial(_read, text=text, target=target, separator=separator, encoding=encoding, quoted=quoted)
     documents, labels, n_empty = read("path", path)
     if len(labels) < 2 * LEAST_OF_CLASS:
         expected = f"at least {2 * LEAST_OF_CLASS} texts"
         raise DatasetError("dataset.path", f"{path}, with {len(labels)} texts", expected, "a file with more rows")
-    names = class_names_in(labels, target)
-    y = class_numbers(labels, names, "path", path)
+    names = find_class_names(labels, target)
+    y = number_classes(labels, names, "path", path)
     if n_rows is not None:
         kept = _sample(y, n_rows, len(names))
         documents, y = [documents[place] for place in kept], y[kept]
@@ -80,14 +80,14 @@ def load(
         parts = [([documents[place] for place in np.flatnonzero(part)], y[part]) for part in (~is_test, is_test)]
     else:
         test_documents, test_labels, n_empty_test = read("test_path", test_path)
-        parts = [(documents, y), (test_documents, class_numbers(test_labels, names, "test_path", test_path))]
+        parts = [(documents, y), (test_documents, number_classes(test_labels, names, "test_path", test_path))]
         n_empty += n_empty_test
     tokens = [[cut(document) for document in part] for part, _ in parts]
     distinct = sorted({token for part in tokens for row in part for token in row})
     if not distinct:
         raise DatasetError("dataset.clean", clean, "an expression that leaves tokens in the texts", "'~dataset.clean'")
     number = {token: place for place, token in enumerate(distinct, 1)}
-    x, x_test = (texts.padded([[number[token] for token in row] for row in part], length, keep) for part in tokens)
+    x, x_test = (texts.pad_rows([[number[token] for token in row] for row in part], length, keep) for part in tokens)
     files = ", ".join(Path(name).name for name in (path, test_path) if name is not None)
     return Dataset(
         "text_csv",

@@ -28,7 +28,7 @@ def override(key: str, name: str) -> str:
     return f"dataset.{key}=[{name}]" if is_plain else f"'dataset.{key}=[\"{name}\"]'"
 
 
-def numbers_in(name: str, column: pd.Series[Any], or_else: str, is_strict: bool = True) -> Array | None:
+def parse_numbers(name: str, column: pd.Series[Any], or_else: str, is_strict: bool = True) -> Array | None:
     """Convert a column to ``float64`` with NaN for missing entries; return None if it does not hold numbers.
 
     Args:
@@ -44,7 +44,7 @@ def numbers_in(name: str, column: pd.Series[Any], or_else: str, is_strict: bool 
         values: Array = column.to_numpy(dtype="float64", na_value=np.nan)
     else:
         given = column.notna().to_numpy()
-        texts = texts_of(column)
+        texts = to_texts(column)
         parsed: Array = np.asarray(pd.to_numeric(texts.where(given), errors="coerce"), dtype="float64")
         is_bad = given & np.isnan(parsed)
         if is_bad.sum() > (1 - LEAST_NUMBERS) * given.sum() or (is_bad.any() and not is_strict):
@@ -59,12 +59,12 @@ def numbers_in(name: str, column: pd.Series[Any], or_else: str, is_strict: bool 
         values = parsed
     if np.isinf(values).any():
         row = int(np.argmax(np.isinf(values)))
-        fix = f"correct it, {override('missing_values', texts_of(column).iloc[row])}, or {or_else}"
+        fix = f"correct it, {override('missing_values', to_texts(column).iloc[row])}, or {or_else}"
         raise DatasetError(key_of(name), f"{values[row]} in row {row + 1}", "finite numbers", fix)
     return values
 
 
-def days_in(name: str, column: pd.Series[Any], or_else: str) -> Array | None:
+def parse_days(name: str, column: pd.Series[Any], or_else: str) -> Array | None:
     """Convert dates to days since 1970-01-01, with NaN for missing entries; return None if the column has no dates.
 
     Raises:
@@ -74,7 +74,7 @@ def days_in(name: str, column: pd.Series[Any], or_else: str) -> Array | None:
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         moments = pd.to_datetime(column, utc=True)
     else:
-        texts = texts_of(column)
+        texts = to_texts(column)
         if texts[given].str.fullmatch(_DATE).mean() < LEAST_NUMBERS:
             return None
         moments = pd.to_datetime(texts.where(given), format="ISO8601", errors="coerce", utc=True)
@@ -89,13 +89,13 @@ def days_in(name: str, column: pd.Series[Any], or_else: str) -> Array | None:
     return days
 
 
-def categories_in(column: pd.Series[Any]) -> tuple[Array, tuple[str, ...]]:
+def parse_categories(column: pd.Series[Any]) -> tuple[Array, tuple[str, ...]]:
     """Return the index of every entry's category, NaN for a missing one, and the categories in order.
 
     Categories are in numerical order if all are numbers, else in alphabetical order.
     """
     given = column.notna().to_numpy()
-    texts = texts_of(column)
+    texts = to_texts(column)
     labels = sorted(set(texts[given]))
     as_numbers = np.asarray(pd.to_numeric(pd.Series(labels, dtype="object"), errors="coerce"), dtype="float64")
     if not np.isnan(as_numbers).any():
@@ -104,17 +104,18 @@ def categories_in(column: pd.Series[Any]) -> tuple[Array, tuple[str, ...]]:
     return np.where(given, places, np.nan), tuple(labels)
 
 
-def label_of(number: float) -> str:
+def format_label(number: float) -> str:
     """Return a number as the name of a class."""
     return str(int(number)) if float(number).is_integer() else str(float(number))
 
 
-def texts_of(column: pd.Series[Any]) -> pd.Series[Any]:
+def to_texts(column: pd.Series[Any]) -> pd.Series[Any]:
     """Convert every entry to text; the text of a missing entry has no meaning."""
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         numbers = column.to_numpy(dtype="float64", na_value=np.nan)
         found = [
-            "" if np.isnan(number) else label_of(number) if np.isfinite(number) else str(number) for number in numbers
+            "" if np.isnan(number) else format_label(number) if np.isfinite(number) else str(number)
+            for number in numbers
         ]
         return pd.Series(found, index=column.index, dtype="object")
     return pd.Series([str(entry) for entry in column.to_numpy(dtype="object")], index=column.index, dtype="object")

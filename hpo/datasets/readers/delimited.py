@@ -19,7 +19,7 @@ from hpo.errors import DatasetError
 _BROKEN = (ValueError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
-def separator_of(given: str) -> str:
+def parse_separator(given: str) -> str:
     """Return the character between values.
 
     Raises:
@@ -81,7 +81,7 @@ def read(
     Raises:
         DatasetError: if the file cannot be read or lacks one of the columns.
     """
-    mark = separator_of(separator)
+    mark = parse_separator(separator)
     with reading(key, path, encoding):
         table = pd.read_csv(
             path,

@@ -43,7 +43,7 @@ class CachedFile:
         return _home() / "datasets" / self.folder / self.name
 
 
-def fetched(dataset: str, files: Sequence[CachedFile], instead: str) -> list[Path]:
+def fetch_files(dataset: str, files: Sequence[CachedFile], instead: str) -> list[Path]:
     """Return the paths of the files of a dataset; missing files are downloaded.
 
     Args:

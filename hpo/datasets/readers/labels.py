@@ -11,7 +11,7 @@ from hpo.datasets.base import Array
 from hpo.errors import DatasetError
 
 
-def class_names_in(labels: Sequence[str], target: str) -> list[str]:
+def find_class_names(labels: Sequence[str], target: str) -> list[str]:
     """Return the distinct labels in order: numbers by value, names alphabetically.
 
     Args:
@@ -37,7 +37,7 @@ def class_names_in(labels: Sequence[str], target: str) -> list[str]:
     return sorted(names, key=lambda name: numbers.get(name, math.inf))
 
 
-def class_numbers(labels: Sequence[str], names: Sequence[str], key: str, path: str) -> Array:
+def number_classes(labels: Sequence[str], names: Sequence[str], key: str, path: str) -> Array:
     """Return the index in ``names`` of every label.
 
     Args:

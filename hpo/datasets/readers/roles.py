@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from hpo.datasets.base import Array, Column
-from hpo.datasets.readers.columns import categories_in, days_in, key_of, label_of, numbers_in, override, texts_of
+from hpo.datasets.readers.columns import (
+    format_label,
+    key_of,
+    override,
+    parse_categories,
+    parse_days,
+    parse_numbers,
+    to_texts,
+)
 from hpo.errors import DatasetError
 
 # Integers with at most this many values, in five times as many rows, are taken for classes.
@@ -39,7 +47,7 @@ class Target:
     class_names: tuple[str, ...] = ()
 
 
-def feature(name: str, column: pd.Series[Any], is_used: Array, is_categorical: bool) -> Feature:
+def parse_feature(name: str, column: pd.Series[Any], is_used: Array, is_categorical: bool) -> Feature:
     """Convert a column to numbers: numbers, days since 1970-01-01, or indices of categories.
 
     Args:
@@ -58,19 +66,19 @@ def feature(name: str, column: pd.Series[Any], is_used: Array, is_categorical: b
         expected = "numbers, text, truth values or dates"
         raise DatasetError(key_of(name), f"a {type(first).__name__}", expected, drop)
     if not is_categorical:
-        numbers = numbers_in(name, column, others)
+        numbers = parse_numbers(name, column, others)
         if numbers is not None:
             return Feature(numbers, Column(name))
-        days = days_in(name, column, others)
+        days = parse_days(name, column, others)
         if days is not None:
             return Feature(days, Column(name), (f"{name}: days since 1970-01-01",))
-    values, labels = categories_in(column)
+    values, labels = parse_categories(column)
     are_unique = len(labels) > len(column) / 2 and len(column) > MOST_CLASSES
     notes = (f"{name}: {len(labels):,} categories, almost every value is unique",) if are_unique else ()
     return Feature(values, Column(name, labels), notes)
 
 
-def target(name: str, column: pd.Series[Any], task: str | None, is_used: Array) -> Target:
+def parse_target(name: str, column: pd.Series[Any], task: str | None, is_used: Array) -> Target:
     """Convert the target column to class numbers or real values.
 
     Args:
@@ -81,19 +89,19 @@ def target(name: str, column: pd.Series[Any], task: str | None, is_used: Array) 
         DatasetError: if it has a single class, almost a class per row, or text in a regression.
     """
     or_else = f"dataset.task=classification, or another target than {name}"
-    numbers = numbers_in(name, column, or_else, is_strict=task != "classification")
+    numbers = parse_numbers(name, column, or_else, is_strict=task != "classification")
     if numbers is None and task == "regression":
-        first = texts_of(column)[is_used].iloc[0]
+        first = to_texts(column)[is_used].iloc[0]
         raise DatasetError("dataset.task", task, f"numbers in {name}, which has {first!r}", "dataset.task=null")
     if numbers is not None:
         distinct = np.unique(numbers[is_used])
         are_few = len(distinct) <= min(MOST_CLASSES, max(2, is_used.sum() // 5))
         if task == "regression" or (task is None and not (are_few and np.all(distinct % 1 == 0))):
             return Target(numbers)
-        labels = tuple(label_of(number) for number in distinct)
+        labels = tuple(format_label(number) for number in distinct)
         values: Array = np.searchsorted(distinct, numbers).astype("float64")
     else:
-        values, labels = categories_in(column)
+        values, labels = parse_categories(column)
     n = int(is_used.sum())
     if len(labels) < 2:
         raise DatasetError(key_of(name), f"one class, {labels[0]}", "at least two classes", "another dataset.target")
@@ -104,7 +112,7 @@ def target(name: str, column: pd.Series[Any], task: str | None, is_used: Array) 
     return Target(np.where(is_used, values, -1).astype("int64"), labels)
 
 
-def times(name: str, column: pd.Series[Any], is_used: Array) -> Array:
+def parse_times(name: str, column: pd.Series[Any], is_used: Array) -> Array:
     """Convert a column of dates or numbers to numbers that rows can be sorted by.
 
     Raises:
@@ -112,22 +120,22 @@ def times(name: str, column: pd.Series[Any], is_used: Array) -> Array:
     """
     or_else = "another column: dataset.time=COLUMN"
     _require_all(name, column, is_used, "time")
-    found = numbers_in(name, column, or_else)
-    found = days_in(name, column, or_else) if found is None else found
+    found = parse_numbers(name, column, or_else)
+    found = parse_days(name, column, or_else) if found is None else found
     if found is None:
-        first = texts_of(column)[is_used].iloc[0]
+        first = to_texts(column)[is_used].iloc[0]
         raise DatasetError("dataset.time", f"{name}, which has {first!r}", "dates or numbers", or_else)
     return found
 
 
-def groups(name: str, column: pd.Series[Any], is_used: Array) -> Array:
+def parse_groups(name: str, column: pd.Series[Any], is_used: Array) -> Array:
     """Number the groups of a column; rows that are not used get -1.
 
     Raises:
         DatasetError: if a used row has no value, or there are fewer than two groups.
     """
     _require_all(name, column, is_used, "groups")
-    members = categories_in(column)[0]
+    members = parse_categories(column)[0]
     if len(np.unique(members[is_used])) < 2:
         raise DatasetError("dataset.groups", f"{name}, one group", "at least two groups", "dataset.groups=null")
     return np.where(is_used, members, -1).astype("int64")

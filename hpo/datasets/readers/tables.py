@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpo.datasets.readers.columns import texts_of
-from hpo.datasets.readers.delimited import reading, separator_of
+from hpo.datasets.readers.columns import to_texts
+from hpo.datasets.readers.delimited import parse_separator, reading
 from hpo.errors import DatasetError
 
 _PARQUET = (".parquet", ".pq")
@@ -19,7 +19,7 @@ _TEXT = (".csv", ".tsv", ".txt", ".data", ".dat")
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 
 
-def names_in(given: Sequence[str] | str) -> list[str]:
+def as_names(given: Sequence[str] | str) -> list[str]:
     """Return an option that names columns as a list, also if it is a single name."""
     return [given] if isinstance(given, str) else [str(name) for name in given]
 
@@ -53,13 +53,13 @@ def read_table(
         raise DatasetError("dataset.path", given, expected, "convert it to CSV or Parquet, or rename it")
     if not file.is_file():
         near = difflib.get_close_matches(file.name, _neighbours(file), 3)
-        expected = f"an existing file, seen from {Path.cwd()}" + (f"; similar: {', '.join(near)}" if near else "")
+        expected = f"an existing file, relative to {Path.cwd()}" + (f"; similar: {', '.join(near)}" if near else "")
         raise DatasetError("dataset.path", given, expected, f"dataset.path={file.parent / near[0] if near else 'FILE'}")
-    entries = [] if missing_values is None else [str(value) for value in names_in(missing_values)]
+    entries = [] if missing_values is None else [str(value) for value in as_names(missing_values)]
     if ending[0] in _PARQUET:
         table = _parquet(file, entries)
     else:
-        table = _csv(file, separator_of(separator), encoding, entries, column_names)
+        table = _csv(file, parse_separator(separator), encoding, entries, column_names)
     table.columns = pd.Index([str(name).strip() for name in table.columns])
     twice = sorted(set(table.columns[table.columns.duplicated()]))
     if twice:
@@ -106,14 +106,14 @@ def _csv(file: Path, separator: str, encoding: str, missing: list[str], names: A
             sep=separator,
             encoding=encoding,
             header=None,
-            names=None if names is None else range(len(names_in(names))),
+            names=None if names is None else range(len(as_names(names))),
             index_col=False,
             dtype="object",
             na_values=missing,
             skipinitialspace=True,
         )
     if names is not None:
-        table.columns = pd.Index(names_in(names))
+        table.columns = pd.Index(as_names(names))
         return table
     # The header is read as data, since pandas would rename columns of the same name.
     heads = [f"column {place + 1}" if pd.isna(name) else str(name) for place, name in enumerate(table.iloc[0])]
@@ -132,5 +132,5 @@ def _parquet(file: Path, missing: list[str]) -> pd.DataFrame:
         reason = str(error).splitlines()[0]
         raise DatasetError("dataset.path", file, f"a Parquet file ({reason})", "correct the file") from error
     for name in table.columns if missing else ():
-        table[name] = table[name].mask(texts_of(table[name]).isin(missing))
+        table[name] = table[name].mask(to_texts(table[name]).isin(missing))
     return table

@@ -80,7 +80,7 @@ def _expression(key: str, text: str) -> re.Pattern[str]:
         raise DatasetError(f"dataset.{key}", text, expected, f"'~dataset.{key}'") from error
 
 
-def padded(rows: Sequence[Sequence[int]], length: int, keep: str = "last") -> Array:
+def pad_rows(rows: Sequence[Sequence[int]], length: int, keep: str = "last") -> Array:
     """Return rows of word numbers as an int32 array of shape ``(n, length)``, short rows with leading zeros.
 
     The result equals that of ``keras.utils.pad_sequences``.

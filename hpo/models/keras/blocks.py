@@ -52,10 +52,10 @@ def dense(
         kernel_initializer=kernel_initializer,
         kernel_regularizer=penalty(l1, l2),
     )(x)
-    return activated(x, activation=activation, batch_norm=batch_norm, dropout=dropout)
+    return activate(x, activation=activation, batch_norm=batch_norm, dropout=dropout)
 
 
-def activated(x: Any, *, activation: str, batch_norm: bool = False, dropout: float = 0.0) -> Any:
+def activate(x: Any, *, activation: str, batch_norm: bool = False, dropout: float = 0.0) -> Any:
     """Apply optional batch normalisation, the activation and dropout to the sums of a layer without activation."""
     if batch_norm:
         x = layers.BatchNormalization()(x)
@@ -160,7 +160,7 @@ def compiled(
     return model
 
 
-def finished(
+def finish(
     inputs: Any, x: Any, data: DataSpec, optimizer: keras.optimizers.Optimizer, *, loss: str = "mse"
 ) -> keras.Model:
     """Return the compiled model from ``inputs`` through ``x`` to one :func:`output`."""
@@ -200,7 +200,7 @@ def images(
 
     Args:
         data: images of shape ``(height, width, channels)``.
-        shift, rotation, zoom, flip: see :func:`augmented`.
+        shift, rotation, zoom, flip: see :func:`augment`.
 
     Returns:
         The input tensor, and the scaled pixels after augmentation.
@@ -211,10 +211,10 @@ def images(
     require_images(data)
     inputs = keras.Input(data.input_shape, dtype="uint8")
     x = layers.Rescaling(1 / 255)(inputs)
-    return inputs, augmented(x, shift=shift, rotation=rotation, zoom=zoom, flip=flip)
+    return inputs, augment(x, shift=shift, rotation=rotation, zoom=zoom, flip=flip)
 
 
-def augmented(x: Any, *, shift: float = 0.0, rotation: float = 0.0, zoom: float = 0.0, flip: bool = False) -> Any:
+def augment(x: Any, *, shift: float = 0.0, rotation: float = 0.0, zoom: float = 0.0, flip: bool = False) -> Any:
     """Shift, rotate, zoom and flip images at random in training; outside training they are unchanged.
 
     Args:
@@ -223,15 +223,15 @@ def augmented(x: Any, *, shift: float = 0.0, rotation: float = 0.0, zoom: float 
         zoom: largest zoom, as a fraction of the size.
         flip: whether half of the images are mirrored left to right.
     """
-    for layer in augmentation(shift=shift, rotation=rotation, zoom=zoom, flip=flip):
+    for layer in augmentation_layers(shift=shift, rotation=rotation, zoom=zoom, flip=flip):
         x = layer(x)
     return x
 
 
-def augmentation(
+def augmentation_layers(
     *, shift: float = 0.0, rotation: float = 0.0, zoom: float = 0.0, flip: bool = False
 ) -> list[layers.Layer]:
-    """Return the layers of :func:`augmented`, without those that would do nothing."""
+    """Return the layers of :func:`augment`, without those that would do nothing."""
     steps: list[tuple[bool, Callable[[], layers.Layer]]] = [
         (shift > 0, lambda: layers.RandomTranslation(shift, shift, fill_mode="constant")),
         (rotation > 0, lambda: layers.RandomRotation(rotation, fill_mode="constant")),
@@ -249,7 +249,7 @@ def require_rows(data: DataSpec) -> None:
     """
     if len(data.input_shape) != 1 or data.n_words:
         found = "texts" if data.n_words else f"samples of shape {data.input_shape}"
-        raise ConfigError("dataset", found, "rows of a table, which the model is for", "dataset=breast_cancer")
+        raise ConfigError("dataset", found, "rows of a table, since the model is for tables", "dataset=breast_cancer")
 
 
 def require_images(data: DataSpec) -> None:
@@ -260,4 +260,4 @@ def require_images(data: DataSpec) -> None:
     """
     if len(data.input_shape) != 3 or data.is_regression:
         found = "real targets" if data.is_regression else f"samples of shape {data.input_shape}"
-        raise ConfigError("dataset", found, "images with classes, which the model is for", "dataset=digits")
+        raise ConfigError("dataset", found, "images with classes, since the model classifies images", "dataset=digits")

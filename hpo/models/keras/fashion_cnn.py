@@ -43,7 +43,7 @@ def build_model(
         dropout: share of the dense layer's units dropped in training.
         l1, l2: weight penalties of every kernel except the output layer's.
         batch_norm: whether the sums of a layer are normalised over the batch before the activation.
-        shift, rotation, zoom, flip: augmentation, see :func:`hpo.models.keras.blocks.augmented`.
+        shift, rotation, zoom, flip: augmentation, see :func:`hpo.models.keras.blocks.augment`.
         optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
         momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
@@ -60,10 +60,10 @@ def build_model(
             kernel_initializer=kernel_initializer,
             kernel_regularizer=blocks.penalty(l1, l2),
         )(x)
-        x = layers.MaxPooling2D()(blocks.activated(x, activation=activation, batch_norm=batch_norm))
+        x = layers.MaxPooling2D()(blocks.activate(x, activation=activation, batch_norm=batch_norm))
         if conv_dropout:
             x = layers.SpatialDropout2D(conv_dropout)(x)
     hidden = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)
     x = hidden(layers.Flatten()(x), [dense_units])
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.finished(inputs, x, data, how)
+    return blocks.finish(inputs, x, data, how)

@@ -18,7 +18,7 @@ from hpo.errors import ConfigError
 MAX_BUILDS, MAX_VALUES = 64, 6
 
 
-def as_hypermodel(given: Any) -> kt.HyperModel:
+def resolve_hypermodel(given: Any) -> kt.HyperModel:
     """Return the hypermodel that the config names.
 
     Args:
@@ -43,7 +43,7 @@ def has_own_fit(hypermodel: kt.HyperModel) -> bool:
     return type(hypermodel).fit is not kt.HyperModel.fit
 
 
-def code_of(hypermodel: kt.HyperModel) -> Any:
+def get_code(hypermodel: kt.HyperModel) -> Any:
     """Return the user's function or object that defines ``hypermodel``."""
     return hypermodel.function if isinstance(hypermodel, _Function) else hypermodel
 

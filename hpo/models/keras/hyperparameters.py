@@ -60,7 +60,7 @@ def named(found: Sequence[hps.HyperParameter]) -> Iterator[tuple[str, Declared]]
             continue
         taken.add(name)
         names.setdefault(source.name, name)
-        known[name] = Declared(source, parameter_of(name, source, when or None))
+        known[name] = Declared(source, to_parameter(name, source, when or None))
         yield name, known[name]
 
 
@@ -95,7 +95,7 @@ def _conditions(
     return when if is_possible else None
 
 
-def parameter_of(
+def to_parameter(
     name: str, source: hps.HyperParameter, when: dict[str, tuple[ParamValue, ...]] | None = None
 ) -> Parameter | None:
     """Translate one hyperparameter; None if it is fixed.

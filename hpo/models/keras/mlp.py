@@ -81,7 +81,7 @@ def regress_table(
         ConfigError: if the samples are not rows of a table, or have classes.
     """
     if not data.is_regression:
-        expected = "data with a real target, since the model regresses"
+        expected = "data with a real target, since the model is a regression"
         raise ConfigError("dataset", f"{data.n_classes} classes", expected, "model=binary_mlp, or another dataset")
     hidden = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
@@ -119,7 +119,7 @@ def classify_images(
         taper: ratio of the units of a hidden layer to those of the layer before it.
         dropout: after every hidden layer.
         l1, l2: weight penalties of the hidden layers.
-        shift, rotation, zoom, flip: augmentation, see :func:`hpo.models.keras.blocks.augmented`.
+        shift, rotation, zoom, flip: augmentation, see :func:`hpo.models.keras.blocks.augment`.
         optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
         momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
@@ -130,7 +130,7 @@ def classify_images(
     hidden = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)
     x = hidden(layers.Flatten()(x), [max(1, round(units * taper**place)) for place in range(n_layers)])
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.finished(inputs, x, data, how)
+    return blocks.finish(inputs, x, data, how)
 
 
 def _over_table(
@@ -138,4 +138,4 @@ def _over_table(
 ) -> keras.Model:
     blocks.require_rows(data)
     inputs = keras.Input(data.input_shape)
-    return blocks.finished(inputs, hidden(blocks.table(data, inputs), sizes), data, how, loss=loss)
+    return blocks.finish(inputs, hidden(blocks.table(data, inputs), sizes), data, how, loss=loss)

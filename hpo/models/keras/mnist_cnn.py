@@ -37,7 +37,7 @@ def build_model(
         dropout: share of the flattened features dropped in training.
         l1, l2: weight penalties of every kernel except the output layer's.
         batch_norm: whether the sums of a layer are normalised over the batch before the activation.
-        shift, rotation, zoom: augmentation, see :func:`hpo.models.keras.blocks.augmented`.
+        shift, rotation, zoom: augmentation, see :func:`hpo.models.keras.blocks.augment`.
         optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
         momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
@@ -56,7 +56,7 @@ def build_model(
         [
             keras.Input(data.input_shape, dtype="uint8"),
             layers.Rescaling(1 / 255),
-            *blocks.augmentation(shift=shift, rotation=rotation, zoom=zoom),
+            *blocks.augmentation_layers(shift=shift, rotation=rotation, zoom=zoom),
             *activated(layers.Conv2D, filters, 3),
             layers.MaxPooling2D(),
             *activated(layers.Conv2D, filters * 2, 3),

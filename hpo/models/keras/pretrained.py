@@ -92,7 +92,7 @@ def require_image_input(name: str, network: keras.Model) -> None:
         raise ConfigError("model.base", name, expected, "the study of a CNN, such as model=mnist_cnn")
 
 
-def features_of(network: keras.Model, cut: str | None = None) -> keras.Model:
+def cut_features(network: keras.Model, cut: str | None = None) -> keras.Model:
     """Return the lower part of ``network``, from its image to the features that a new head takes.
 
     Args:
@@ -155,7 +155,7 @@ class PretrainedBase:
         return network
 
 
-def digest_of(network: keras.Model) -> str:
+def compute_digest(network: keras.Model) -> str:
     """Hash layers and weights; names are ignored, since Keras numbers some of them by what was built before.
 
     Returns:

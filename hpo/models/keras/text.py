@@ -13,7 +13,7 @@ from keras import layers, ops
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
 from hpo.models.keras import blocks
-from hpo.models.keras.vocabulary import N_RESERVED, words
+from hpo.models.keras.vocabulary import N_RESERVED, look_up_ranks
 
 
 def text_bow_mlp(
@@ -54,7 +54,7 @@ def text_bow_mlp(
         ConfigError: if the samples are not texts.
     """
     inputs = keras.Input(data.input_shape, dtype="int32")
-    known, is_new = distinct(words(data, inputs, max_words))
+    known, is_new = mark_distinct(look_up_ranks(data, inputs, max_words))
     if word_dropout:
         is_new = layers.Dropout(word_dropout)(is_new)
     kernel = layers.Embedding(
@@ -64,14 +64,14 @@ def text_bow_mlp(
         embeddings_regularizer=blocks.penalty(l1, l2),
         name="kernel",
     )
-    x = bag_of_words(known, is_new, kernel)
-    x = blocks.activated(x, activation=activation, batch_norm=batch_norm, dropout=dropout)
+    x = sum_words(known, is_new, kernel)
+    x = blocks.activate(x, activation=activation, batch_norm=batch_norm, dropout=dropout)
     x = blocks.Hidden(activation, kernel_initializer, l1, l2, batch_norm, dropout)(x, [units] * (n_layers - 1))
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.finished(inputs, x, data, how)
+    return blocks.finish(inputs, x, data, how)
 
 
-def distinct(ranks: Any) -> tuple[Any, Any]:
+def mark_distinct(ranks: Any) -> tuple[Any, Any]:
     """Sort the ranks of every text and mark the first occurrence of every known word.
 
     Args:
@@ -86,7 +86,7 @@ def distinct(ranks: Any) -> tuple[Any, Any]:
     return ranks, ops.cast(ops.logical_and(is_known, differs), "float32")
 
 
-def bag_of_words(ranks: Any, weights: Any, kernel: layers.Embedding) -> Any:
+def sum_words(ranks: Any, weights: Any, kernel: layers.Embedding) -> Any:
     """Sum the rows of ``kernel`` for the words of every text, and add a bias.
 
     Args:
@@ -138,7 +138,7 @@ def text_rnn(
     if cell not in blocks.RECURRENT_LAYERS:
         raise ConfigError("model.cell", cell, f"one of {', '.join(blocks.RECURRENT_LAYERS)}", "model.cell=lstm")
     inputs = keras.Input(data.input_shape, dtype="int32")
-    ranks = words(data, inputs, max_words)
+    ranks = look_up_ranks(data, inputs, max_words)
     x = layers.Embedding(max_words + N_RESERVED, embedding_dim, mask_zero=mask)(ranks)
     if spatial_dropout:
         x = layers.SpatialDropout1D(spatial_dropout)(x)
@@ -149,4 +149,4 @@ def text_rnn(
     if dropout:
         x = layers.Dropout(dropout)(x)
     how = blocks.make_optimizer(optimizer, learning_rate, momentum, weight_decay, clip_norm)
-    return blocks.finished(inputs, x, data, how)
+    return blocks.finish(inputs, x, data, how)

@@ -33,7 +33,7 @@ class TransferModel(KerasModel):
     Args:
         base: the name of an earlier study, of which the best model is taken; ``runs:/…`` or ``models:/…`` of MLflow;
             or ``applications:`` and a key of :data:`~.pretrained.APPLICATIONS`, with Keras's ImageNet weights.
-        cut: name of the base's layer that the head is put on; None: see :func:`~.pretrained.features_of`.
+        cut: name of the base's layer that the head is put on; None: see :func:`~.pretrained.cut_features`.
         application_size: height and width in pixels of the images that an application is built for.
         batch_size, schedule, image_shape: see :class:`hpo.models.keras.model.KerasModel`.
         defaults: values that replace the defaults of :func:`build_model`.
@@ -79,8 +79,8 @@ class TransferModel(KerasModel):
                 saved = fetch(self._wanted, Path(folder))
                 uri, network = saved.uri, pretrained.load_saved(self._wanted, saved.path)
         pretrained.require_image_input(self._wanted, network)
-        self.origin = Origin(self._wanted, uri, pretrained.digest_of(network))
-        self._base = PretrainedBase.of(pretrained.features_of(network, self._cut))
+        self.origin = Origin(self._wanted, uri, pretrained.compute_digest(network))
+        self._base = PretrainedBase.of(pretrained.cut_features(network, self._cut))
 
     def check_fits(self, spec: DataSpec) -> None:
         blocks.require_images(spec)
@@ -133,7 +133,7 @@ def build_model(
         head_epochs: epochs that train the head alone.
         unfreeze: layers of the base, counted from its output, that are trained in the epochs after these.
         fine_tune_factor: factor of the learning rate in the epochs after these.
-        shift, rotation, zoom, flip: augmentation, see :func:`hpo.models.keras.blocks.augmented`.
+        shift, rotation, zoom, flip: augmentation, see :func:`hpo.models.keras.blocks.augment`.
         optimizer: one of :data:`hpo.models.keras.blocks.OPTIMIZERS`.
         momentum, weight_decay, clip_norm: see :func:`hpo.models.keras.blocks.make_optimizer`.
 
@@ -149,7 +149,7 @@ def build_model(
         return blocks.make_optimizer(optimizer, rate, momentum, weight_decay, clip_norm)
 
     inputs = keras.Input(data.input_shape, dtype="uint8")
-    x = blocks.augmented(ops.cast(inputs, "float32"), shift=shift, rotation=rotation, zoom=zoom, flip=flip)
+    x = blocks.augment(ops.cast(inputs, "float32"), shift=shift, rotation=rotation, zoom=zoom, flip=flip)
     _, height, width, channels = base.input_shape
     if None not in (height, width) and data.input_shape[:2] != (height, width):
         x = layers.Resizing(height, width)(x)
@@ -160,7 +160,7 @@ def build_model(
     if len(x.shape) == 4:
         x = layers.GlobalAveragePooling2D()(x)
     x = blocks.dense(x, dense_units, l2=l2, dropout=dropout)
-    model = blocks.finished(inputs, x, data, optimizer_at(learning_rate))
+    model = blocks.finish(inputs, x, data, optimizer_at(learning_rate))
 
     def fine_tune() -> None:
         set_depth(base, unfreeze)

@@ -18,7 +18,7 @@ from hpo.core.params import Params, ParamValue
 from hpo.core.space import SearchSpace
 from hpo.datasets.base import Array, DataSpec
 from hpo.errors import ConfigError
-from hpo.models.keras.hypermodel import as_hypermodel, code_of, explore, has_own_fit
+from hpo.models.keras.hypermodel import explore, get_code, has_own_fit, resolve_hypermodel
 from hpo.models.keras.hyperparameters import GivenValues, named
 from hpo.models.keras.model import KerasModel
 
@@ -50,7 +50,7 @@ class KerasTunerModel(KerasModel):
         **defaults: ParamValue,
     ) -> None:
         super().__init__(_no_build, batch_size=batch_size, schedule=schedule, image_shape=image_shape)
-        self._hypermodel = as_hypermodel(hypermodel)
+        self._hypermodel = resolve_hypermodel(hypermodel)
         self._has_fit = has_own_fit(self._hypermodel)
         explored = explore(self._hypermodel)
         self._sets_batch_size = explored.sets_batch_size
@@ -71,7 +71,7 @@ class KerasTunerModel(KerasModel):
 
     def identity(self, space: SearchSpace) -> PartIdentity:
         general = super().identity(space)
-        code = (*general.code, code_of(self._hypermodel))
+        code = (*general.code, get_code(self._hypermodel))
         return PartIdentity((*general.packages, "keras_tuner"), code, general.values)
 
     def hyperparameters(self, params: Params) -> kt.HyperParameters:

@@ -2,19 +2,19 @@ from pathlib import Path
 
 import pytest
 
-from hpo.datasets.readers.delimited import read, separator_of
+from hpo.datasets.readers.delimited import parse_separator, read
 from hpo.errors import DatasetError
 
 
 @pytest.mark.parametrize(("given", "expected"), [(",", ","), ("tab", "\t"), (r"\t", "\t"), ("\t", "\t")])
 def test_separator_is_one_character_or_tab(given: str, expected: str) -> None:
-    assert separator_of(given) == expected
+    assert parse_separator(given) == expected
 
 
 @pytest.mark.parametrize("given", ["", "::", None])
 def test_other_separators_are_refused(given: str) -> None:
     with pytest.raises(DatasetError, match="a single character"):
-        separator_of(given)
+        parse_separator(given)
 
 
 def test_values_are_read_as_written(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from hpo.datasets.readers.labels import class_names_in, class_numbers, require_rows_of_every_class
+from hpo.datasets.readers.labels import find_class_names, number_classes, require_rows_of_every_class
 from hpo.errors import DatasetError
 
 
 def test_class_names_are_in_numerical_or_alphabetical_order() -> None:
-    assert class_names_in(["10", "9", "10", "9"], "label") == ["9", "10"]
-    assert class_names_in(["b", "a", "10", "b", "a", "10"], "label") == ["10", "a", "b"]
+    assert find_class_names(["10", "9", "10", "9"], "label") == ["9", "10"]
+    assert find_class_names(["b", "a", "10", "b", "a", "10"], "label") == ["10", "a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,13 @@ def test_class_names_are_in_numerical_or_alphabetical_order() -> None:
 )
 def test_labels_that_are_not_classes_are_refused(labels: list[str], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
-        class_names_in(labels, "label")
+        find_class_names(labels, "label")
 
 
 def test_class_numbers_are_indices_and_unknown_labels_are_refused() -> None:
-    assert class_numbers(["b", "a", "b"], ["a", "b"], "path", "a.csv").tolist() == [1, 0, 1]
+    assert number_classes(["b", "a", "b"], ["a", "b"], "path", "a.csv").tolist() == [1, 0, 1]
     with pytest.raises(DatasetError, match="'c'") as caught:
-        class_numbers(["c"], ["a", "b"], "test_path", "a.csv")
+        number_classes(["c"], ["a", "b"], "test_path", "a.csv")
     assert caught.value.key == "dataset.test_path"
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hpo.datasets.readers.texts import padded, tokenizer
+from hpo.datasets.readers.texts import pad_rows, tokenizer
 from hpo.errors import DatasetError
 
 
@@ -50,6 +50,6 @@ def test_unusable_option_is_refused(options: dict[str, str], key: str) -> None:
 
 def test_short_rows_are_padded_with_leading_zeros() -> None:
     rows = [[1, 2, 3], [], [4]]
-    assert padded(rows, 2).tolist() == [[2, 3], [0, 0], [0, 4]]
-    assert padded(rows, 2, "first").tolist() == [[1, 2], [0, 0], [0, 4]]
-    assert padded(rows, 2).dtype == np.int32
+    assert pad_rows(rows, 2).tolist() == [[2, 3], [0, 0], [0, 4]]
+    assert pad_rows(rows, 2, "first").tolist() == [[1, 2], [0, 0], [0, 4]]
+    assert pad_rows(rows, 2).dtype == np.int32

@@ -111,11 +111,11 @@ def test_losses_of_several_outputs_are_weighted() -> None:
 @pytest.mark.parametrize("how", [{"shift": 0.3}, {"rotation": 0.2}, {"zoom": 0.4}, {"flip": True}])
 def test_augmentation_acts_in_training_only(how: dict[str, float]) -> None:
     inputs = keras.Input((8, 8, 1))
-    model = keras.Model(inputs, blocks.augmented(inputs, **how))
+    model = keras.Model(inputs, blocks.augment(inputs, **how))
     images = np.random.default_rng(0).random((16, 8, 8, 1), "float32")
     assert np.array_equal(model(images, training=False), images)
     assert not np.allclose(model(images, training=True), images)
-    assert blocks.augmented(inputs) is inputs
+    assert blocks.augment(inputs) is inputs
 
 
 def test_hidden_layers_have_the_sizes_and_options() -> None:

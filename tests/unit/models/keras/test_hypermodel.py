@@ -6,18 +6,18 @@ import keras_tuner as kt
 import pytest
 
 from hpo.errors import ConfigError
-from hpo.models.keras.hypermodel import MAX_BUILDS, as_hypermodel, explore, has_own_fit
+from hpo.models.keras.hypermodel import MAX_BUILDS, explore, has_own_fit, resolve_hypermodel
 
 
-def names_in(hypermodel: Any) -> list[str]:
-    return [each.name for each in explore(as_hypermodel(hypermodel)).hyperparameters]
+def as_names(hypermodel: Any) -> list[str]:
+    return [each.name for each in explore(resolve_hypermodel(hypermodel)).hyperparameters]
 
 
 @pytest.mark.parametrize(
     "given", [hypermodels.TunedFit, hypermodels.TunedFit(), "hypermodels.TunedFit", "hypermodels.build_model"]
 )
 def test_function_class_instance_and_dotted_name_are_hypermodels(given: Any) -> None:
-    hypermodel = as_hypermodel(given)
+    hypermodel = resolve_hypermodel(given)
     assert isinstance(hypermodel, kt.HyperModel)
     assert has_own_fit(hypermodel) is (given != "hypermodels.build_model")
 
@@ -31,21 +31,21 @@ def test_function_class_instance_and_dotted_name_are_hypermodels(given: Any) -> 
 )
 def test_name_that_is_not_a_hypermodel_is_refused(given: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        as_hypermodel(given)
+        resolve_hypermodel(given)
     assert re.search(message, str(caught.value))
 
 
 def test_hyperparameters_under_other_values_are_found() -> None:
     assert {"num_layers", "units_0", "units_1", "units_2", "activation", "dropout", "lr"} == set(
-        names_in(hypermodels.build_classifier)
+        as_names(hypermodels.build_classifier)
     )
 
 
 def test_own_fit_is_explored_up_to_the_training() -> None:
-    explored = explore(as_hypermodel(hypermodels.TunedFit))
+    explored = explore(resolve_hypermodel(hypermodels.TunedFit))
     assert [each.name for each in explored.hyperparameters] == ["units", "optimizer", "batch"]
     assert explored.sets_batch_size
-    assert not explore(as_hypermodel(hypermodels.build_model)).sets_batch_size
+    assert not explore(resolve_hypermodel(hypermodels.build_model)).sets_batch_size
 
 
 def test_number_of_builds_is_limited() -> None:
@@ -57,5 +57,5 @@ def test_number_of_builds_is_limited() -> None:
         for place in range(50):
             hp.Choice(f"choice_{place}", [1, 2, 3])
 
-    assert len(names_in(build)) == 50
+    assert len(as_names(build)) == 50
     assert n_builds == MAX_BUILDS

@@ -10,13 +10,13 @@ import pytest
 from keras import layers
 
 from hpo.errors import ConfigError
-from hpo.models.keras.pretrained import PretrainedBase, digest_of, features_of, load_saved, require_image_input
+from hpo.models.keras.pretrained import PretrainedBase, compute_digest, cut_features, load_saved, require_image_input
 
 from .networks import cnn, nested
 
 
 def feature_shape(network: keras.Model, cut: str | None = None) -> tuple[int, ...]:
-    shape: tuple[int, ...] = PretrainedBase.of(features_of(network, cut)).network().output_shape[1:]
+    shape: tuple[int, ...] = PretrainedBase.of(cut_features(network, cut)).network().output_shape[1:]
     return shape
 
 
@@ -38,7 +38,7 @@ def test_features_without_a_flattening_layer_are_the_input_of_the_last_dense_lay
 def test_unusable_cut_is_refused(cut: str | None) -> None:
     network = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3)])
     with pytest.raises(ConfigError) as caught:
-        features_of(network, cut)
+        cut_features(network, cut)
     assert caught.value.key == "model.cut"
 
 
@@ -47,7 +47,7 @@ def test_rebuilt_base_computes_the_same_features_also_in_training(make: Any) -> 
     network = make()
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1)).astype("uint8")
     expected = keras.Model(network.inputs[0], network.get_layer("flat").output).predict(images, verbose=0)
-    base = PretrainedBase.of(features_of(network)).network()
+    base = PretrainedBase.of(cut_features(network)).network()
     pixels = images.astype("float32")
     assert base.predict(pixels, verbose=0) == pytest.approx(expected, rel=1e-5, abs=1e-6)
     base.trainable = False  # as the head's training leaves batch normalisation
@@ -60,7 +60,7 @@ def test_rebuilt_base_has_no_penalties_and_is_not_adapted() -> None:
     penalised = layers.Conv2D(3, 3, kernel_regularizer="l2")
     network = keras.Sequential([keras.Input((8, 8, 1)), scale, penalised, layers.Flatten(), layers.Dense(2)])
     assert network.losses
-    base = PretrainedBase.of(features_of(network)).network()
+    base = PretrainedBase.of(cut_features(network)).network()
     assert not base.losses
     (found,) = (layer for layer in base.layers if isinstance(layer, layers.Normalization))
     assert found.adapt is None
@@ -68,15 +68,15 @@ def test_rebuilt_base_has_no_penalties_and_is_not_adapted() -> None:
 
 
 def test_digest_depends_on_weights_and_layers_but_not_on_names() -> None:
-    digests = [digest_of(cnn(seed=seed)) for seed in (0, 0, 1)]
+    digests = [compute_digest(cnn(seed=seed)) for seed in (0, 0, 1)]
     assert digests[0] == digests[1] != digests[2]
     renamed = [keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3), layers.Flatten()]) for _ in range(2)]
     renamed[1].set_weights(renamed[0].get_weights())
     assert renamed[0].layers[0].name != renamed[1].layers[0].name
-    assert len({digest_of(each) for each in renamed}) == 1
+    assert len({compute_digest(each) for each in renamed}) == 1
     other = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, activation="relu"), layers.Flatten()])
     other.set_weights(renamed[0].get_weights())
-    assert digest_of(other) != digest_of(renamed[0])
+    assert compute_digest(other) != compute_digest(renamed[0])
 
 
 def test_network_that_does_not_take_one_image_is_refused() -> None:
@@ -104,7 +104,7 @@ from pathlib import Path
 import keras, numpy as np
 from hpo.datasets.base import DataSpec
 from hpo.errors import ConfigError
-from hpo.models.keras.pretrained import PretrainedBase, digest_of, features_of, load_application
+from hpo.models.keras.pretrained import PretrainedBase, compute_digest, cut_features, load_application
 from hpo.models.keras.transfer_cnn import build_model
 
 def load():
@@ -120,8 +120,8 @@ folder.mkdir(parents=True, exist_ok=True)
 plain = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(96, 96, 3), pooling="avg")
 plain.save(folder / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5")
 network = load()
-assert digest_of(network) == digest_of(load())
-built = build_model(DataSpec((28, 28, 1), 10), PretrainedBase.of(features_of(network)).network(), unfreeze=3)
+assert compute_digest(network) == compute_digest(load())
+built = build_model(DataSpec((28, 28, 1), 10), PretrainedBase.of(cut_features(network)).network(), unfreeze=3)
 images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3)).astype("uint8")
 found = built.get_layer("base").predict(images, verbose=0)
 wanted = plain.predict(keras.applications.mobilenet_v2.preprocess_input(images.astype("float32")), verbose=0)

@@ -38,13 +38,13 @@ def test_bag_of_words_equals_a_dense_layer_over_multi_hot_rows(max_words: int) -
     x = texts(50, 0)
     inputs = keras.Input((LENGTH,), dtype="int32")
     kernel = layers.Embedding(max_words + vocabulary.N_RESERVED, 4, embeddings_initializer="glorot_uniform")
-    ranks, weights = text.distinct(vocabulary.words(SPEC, inputs, max_words))
-    model = keras.Model(inputs, text.bag_of_words(ranks, weights, kernel))
+    ranks, weights = text.mark_distinct(vocabulary.look_up_ranks(SPEC, inputs, max_words))
+    model = keras.Model(inputs, text.sum_words(ranks, weights, kernel))
     model.get_layer("vocabulary").adapt(x)
     bias = np.array([[0.5, -1.0, 2.0, 0.0]])
     model.get_layer("bias").set_weights([bias])
 
-    of_word = vocabulary.ranks(x, N_WORDS, max_words).astype(int)
+    of_word = vocabulary.compute_ranks(x, N_WORDS, max_words).astype(int)
     multi_hot = np.zeros((len(x), max_words), "float32")
     for row, words in enumerate(x):
         for word in words:

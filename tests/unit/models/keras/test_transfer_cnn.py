@@ -18,7 +18,7 @@ from hpo.errors import ConfigError
 from hpo.models.base import Fit, FitLog, FitPlan, FoldData
 from hpo.models.keras import transfer_cnn
 from hpo.models.keras.fitted import FittedKerasModel, layers_of
-from hpo.models.keras.pretrained import PretrainedBase, features_of
+from hpo.models.keras.pretrained import PretrainedBase, cut_features
 from hpo.models.keras.transfer_cnn import TransferModel, build_model
 
 from .networks import cnn, fetching, nested
@@ -36,7 +36,7 @@ def resolved(model: keras.Model | None = None, base: str = "earlier", **options:
 
 def built(base: keras.Model, spec: DataSpec = SPEC, **params: Any) -> keras.Model:
     """The model that transfers the features of ``base``."""
-    return build_model(spec, PretrainedBase.of(features_of(base)).network(), **params)
+    return build_model(spec, PretrainedBase.of(cut_features(base)).network(), **params)
 
 
 def around_base(model: keras.Model) -> tuple[Any, Any]:
