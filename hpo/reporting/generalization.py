@@ -1,4 +1,4 @@
-"""Whether a trial has learned its training data by heart, too little of them, or about right."""
+"""Decides whether a trial over-fits, under-fits or fits well, from its training and validation scores."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from enum import StrEnum
 from hpo.core.objective import Objective, metric_direction
 from hpo.core.trial import Trial
 
-# Gaps within so many standard errors may be chance.
+# A gap between training and validation score within so many standard errors may be chance.
 N_STANDARD_ERRORS = 2.0
 
 
 class Fit(StrEnum):
-    """What the training score, the validation score and the watched curve say together."""
+    """How well a trial generalises."""
 
     OVER = "over-fitted"
     UNDER = "under-fitted"
@@ -24,15 +24,17 @@ class Fit(StrEnum):
 
 
 def fit_of(trial: Trial, objective: Objective, n_scored: int, median: float | None) -> Fit:
-    """The verdict on a COMPLETE trial.
+    """Classify a COMPLETE trial.
 
-    Over-fitted: the objective is better on training rows than on scored ones by more than two standard errors, and the
-    watched metric worsened after its best epoch. Under-fitted: worse on training rows than the median trial is on rows
-    that it has never seen. Well-fitted: neither, and the gap is within two standard errors.
+    - Over-fitted: the training score is better than the validation score by more than two standard errors, and the
+      monitored metric worsened after its best epoch.
+    - Under-fitted: the training score is worse than the median validation score of the study.
+    - Well-fitted: neither, and the gap is within two standard errors.
+    - Undetermined: otherwise, or if there is no training score or no standard error.
 
     Args:
         n_scored: rows that a fold is scored on.
-        median: the median validation score of the study's COMPLETE trials.
+        median: the median validation score of the study's COMPLETE trials; None if there is none.
     """
     gaps, train_score = trial.gaps(objective), trial.train_score(objective)
     if not gaps or train_score is None:
@@ -48,7 +50,17 @@ def fit_of(trial: Trial, objective: Objective, n_scored: int, median: float | No
 
 
 def standard_error(trial: Trial, objective: Objective, n_scored: int) -> float | None:
-    """Of the gap: over the folds or, with one fold, the binomial one of two accuracies; None for other metrics."""
+    """Standard error of the gap between training and validation score.
+
+    With several folds, of their mean; with one fold, that of the difference of two binomial proportions, which exists
+    for accuracies only.
+
+    Args:
+        n_scored: rows that the fold is scored on.
+
+    Returns:
+        None for one fold and another metric, or without a training score.
+    """
     gaps = trial.gaps(objective)
     if len(gaps) > 1:
         return statistics.stdev(gaps) / math.sqrt(len(gaps))
@@ -59,7 +71,7 @@ def standard_error(trial: Trial, objective: Objective, n_scored: int) -> float |
 
 
 def has_worsened(trial: Trial) -> bool:
-    """Whether the watched metric ended worse than at its best, on at least half of the folds that have a curve."""
+    """Whether the monitored metric ended worse than at its best epoch, on at least half of the folds with a curve."""
     worsened = []
     for fold in trial.folds:
         curve, best = fold.history.get(fold.outcome.monitor, ()), fold.outcome.best_epoch
@@ -70,7 +82,7 @@ def has_worsened(trial: Trial) -> bool:
 
 
 def fits_of(trials: Sequence[Trial], objective: Objective, n_scored: int) -> dict[int, Fit]:
-    """The verdict on every COMPLETE trial, by number."""
+    """Classify every COMPLETE trial, by number."""
     complete = [trial for trial in trials if trial.value is not None]
     median = statistics.median(trial.value or 0.0 for trial in complete) if complete else None
     return {trial.number: fit_of(trial, objective, n_scored, median) for trial in complete}

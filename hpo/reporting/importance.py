@@ -1,4 +1,4 @@
-"""How much each parameter matters: fANOVA (Hutter et al. 2014), as Optuna computes it."""
+"""Parameter importance: fANOVA (Hutter et al. 2014), computed by Optuna."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import numpy as np
 from hpo.core.params import Params
 from hpo.core.space import SearchSpace
 
-# What fANOVA takes grows faster than both: with these it is done in seconds.
+# The time of fANOVA grows faster than linearly in both; with these values it takes seconds.
 MAX_TRIALS, N_TREES = 1000, 16
 
 
 def importances(space: SearchSpace, trials: Sequence[tuple[Params, float]], direction: str) -> dict[str, float]:
-    """Share of the variance of the objective by parameter, the largest first, of those that every trial has.
+    """Share of the objective's variance that each parameter explains, largest first.
+
+    Only parameters that every trial has are included.
 
     Args:
-        trials: params and objective of the COMPLETE ones; see :func:`sampled` for which of many are used.
+        space: domains of the parameters.
+        trials: params and objective of COMPLETE trials; many are thinned out by :func:`sampled`.
         direction: ``minimize`` or ``maximize``.
 
     Returns:
-        Nothing where the trials say nothing: no parameter that all have, none that varies, or equal objectives.
+        Shares by name, which add up to 1; empty if the trials have no parameter in common, if none varies, or if all
+        objectives are equal.
     """
     import optuna  # slow to import
 
@@ -41,7 +45,7 @@ def importances(space: SearchSpace, trials: Sequence[tuple[Params, float]], dire
 
 
 def sampled(trials: Sequence[tuple[Params, float]]) -> Sequence[tuple[Params, float]]:
-    """At most :data:`MAX_TRIALS` of them, from the first to the last at equal distances."""
+    """At most :data:`MAX_TRIALS` trials at equal distances, the first and the last included."""
     if len(trials) <= MAX_TRIALS:
         return trials
     return [trials[round(place)] for place in np.linspace(0, len(trials) - 1, MAX_TRIALS)]

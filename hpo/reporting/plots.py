@@ -1,4 +1,4 @@
-"""Pictures of a study: how the best value grew, which parameters matter, where good trials lie, how they learned."""
+"""Figures of a search: optimization history, learning curves, parallel coordinates and parameter importance."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ _COLORS = {State.COMPLETE: "C0", State.PRUNED: "C1", State.FAIL: "C3"}
 
 
 def draw(trials: Sequence[Trial], definition: Definition, folder: Path) -> list[Path]:
-    """Write PNG files to ``folder`` and return their paths; what too few trials say nothing about is left out."""
+    """Write PNG files to ``folder`` and return their paths.
+
+    Without a COMPLETE trial there are none. Learning curves need trials with curves, parallel coordinates need a search
+    space, and importances need at least :data:`MIN_FOR_IMPORTANCES` COMPLETE trials.
+    """
     plt.switch_backend("agg")
     complete = [trial for trial in trials if trial.state is State.COMPLETE]
     if not complete:
@@ -59,7 +63,7 @@ def draw(trials: Sequence[Trial], definition: Definition, folder: Path) -> list[
 
 
 def optimization_history(trials: Sequence[Trial], definition: Definition) -> Figure:
-    """The objective of every trial by number and the best so far; pruned trials by the best epoch that they reached."""
+    """Plot the objective of each trial and the best so far; a pruned trial is shown with the best epoch it reached."""
     figure, axes = plt.subplots(figsize=(9, 4.5))
     better = max if definition.objective.direction == "maximize" else min
     best: list[float] = []
@@ -76,14 +80,14 @@ def optimization_history(trials: Sequence[Trial], definition: Definition) -> Fig
     for trial in trials:
         if trial.state is State.FAIL:
             axes.axvline(trial.number, color=_COLORS[State.FAIL], alpha=0.4, linestyle=":")
-    axes.set(title="Optimization history", xlabel="trial (dotted: failed)", ylabel=definition.objective.metric)
+    axes.set(title="Optimization history", xlabel="trial (dotted line: failed)", ylabel=definition.objective.metric)
     _whole_numbers(axes)
     axes.legend(loc="best")
     return figure
 
 
 def _reached(trial: Trial, definition: Definition) -> float | None:
-    """The objective of a complete trial; the best value of its metric for one that was pruned."""
+    """The objective of a COMPLETE trial; the best value of the metric during a pruned one; None if there is none."""
     if trial.value is not None:
         return trial.value
     curve = [v for fold in trial.folds for v in fold.history.get(definition.objective.metric, ()) if math.isfinite(v)]
@@ -93,9 +97,9 @@ def _reached(trial: Trial, definition: Definition) -> float | None:
 
 
 def learning_curves(complete: Sequence[Trial], definition: Definition) -> Figure:
-    """The objective's metric and the watched one, by epoch, for the best trials; the kept epoch is marked.
+    """Plot the objective's metric and the monitored one by epoch, for the best trials; a dot marks the best epoch.
 
-    With folds their means, up to the end of the shortest, and the median kept epoch.
+    With several folds, the curves are means over folds up to the end of the shortest, and the dot is the median.
     """
     sign = -1 if definition.objective.direction == "maximize" else 1
     best = sorted(complete, key=lambda trial: sign * (trial.value or 0.0))[:N_CURVES]
@@ -114,10 +118,10 @@ def learning_curves(complete: Sequence[Trial], definition: Definition) -> Figure
             kept = round(statistics.median(trial.best_epochs)) if trial.best_epochs else None
             if kept is not None and kept < len(own):
                 axes.plot(kept, own[kept], "o", color=line.get_color())
-        axes.set(title=f"{metric} (dotted: training)", xlabel="epoch")
+        axes.set(title=f"{metric} (dotted line: on training data)", xlabel="epoch")
         _whole_numbers(axes)
     grid[0][0].legend()
-    figure.suptitle(f"Learning curves of the best {len(best)} trials; a dot marks the epoch kept")
+    figure.suptitle(f"Learning curves of the best {len(best)} trials; a dot marks the best epoch")
     figure.tight_layout()
     return figure
 
@@ -130,19 +134,19 @@ def _importances(complete: Sequence[Trial], definition: Definition) -> dict[str,
 
 
 def param_importances(found: Mapping[str, float], n_complete: int, metric: str) -> Figure:
-    """A bar a parameter; see :func:`hpo.reporting.importance.importances`."""
+    """Plot a bar for each parameter; see :func:`hpo.reporting.importance.importances`."""
     names = list(found)[::-1]
     figure, axes = plt.subplots(figsize=(9, 0.4 * len(names) + 1.5))
     bars = axes.barh(names, [found[name] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=3)
     some = f"{importance.MAX_TRIALS:,} of " if n_complete > importance.MAX_TRIALS else ""
-    share = f"share of the variance over {some}{n_complete:,} complete trials"
-    axes.set(title=f"Importance for {metric}", xlabel=share)
+    share = f"share of the variance of {metric} (fANOVA, {some}{n_complete:,} complete trials)"
+    axes.set(title="Parameter importance", xlabel=share)
     return figure
 
 
 def parallel_coordinates(trials: Sequence[Trial], definition: Definition) -> Figure:
-    """A line a trial through its params, coloured by the objective; pruned and failed trials in grey."""
+    """Plot a line through the params of each trial, coloured by the objective; pruned and failed trials in grey."""
     parameters = list(definition.space.values())
     complete = sorted((t for t in trials if t.value is not None), key=lambda t: t.value or 0.0)
     figure, axes = plt.subplots(figsize=(1.15 * len(parameters) + 2, 4.8))
@@ -160,7 +164,7 @@ def parallel_coordinates(trials: Sequence[Trial], definition: Definition) -> Fig
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
             axes.text(place + 0.03, _height(parameter, value), text, fontsize=7, va="center", zorder=4, bbox=box)
     axes.set_xticks(range(len(parameters)), [p.name for p in parameters], rotation=25, ha="right")
-    axes.set(yticks=[], title="Where the trials lie; grey ones were pruned or failed")
+    axes.set(yticks=[], title="Params of all trials (grey: pruned or failed)")
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False)
     figure.colorbar(scale, ax=axes, label=definition.objective.metric)
@@ -173,7 +177,7 @@ def _line(trial: Trial, parameters: list[Parameter]) -> tuple[list[int], list[fl
 
 
 def _height(parameter: Parameter, value: ParamValue) -> float:
-    """Where a value lies between the ends of its range, 0 to 1, on a logarithmic scale if it has one."""
+    """Position of a value in its range, 0 to 1; on a logarithmic scale if the parameter has one."""
     if isinstance(parameter, Categorical):
         return (parameter.choices.index(value) + 0.5) / len(parameter.choices)
     assert isinstance(parameter, Numeric)

@@ -1,4 +1,4 @@
-"""What of the trials is written to files: tables for people and spreadsheets, curves for programs."""
+"""Tables of trials, folds and epochs, as Parquet and CSV files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hpo.core.trial import FoldResult, Trial
 
 
 def mean_curves(folds: Sequence[FoldResult]) -> list[dict[str, float]]:
-    """Metric → mean over folds, epoch by epoch; they end where the shortest fold does."""
+    """Mean over folds of each metric, epoch by epoch, up to the end of the shortest fold."""
     histories = [fold.history for fold in folds if fold.history]
     names = [name for name in histories[0] if all(name in h for h in histories)] if histories else []
     shortest = min((len(h[name]) for h in histories for name in names), default=0)
@@ -25,8 +25,8 @@ def mean_curves(folds: Sequence[FoldResult]) -> list[dict[str, float]]:
 
 
 def write_history(folds: Sequence[FoldResult], path: Path) -> Path:
-    """Every epoch of every fold as a Parquet table: ``fold``, ``epoch`` and a column a metric."""
-    import pyarrow  # slow to import, and only needed with folds
+    """Write every epoch of every fold as a Parquet table with columns ``fold``, ``epoch`` and one for each metric."""
+    import pyarrow  # slow to import, and needed with several folds only
     import pyarrow.parquet
 
     rows = [
@@ -38,14 +38,22 @@ def write_history(folds: Sequence[FoldResult], path: Path) -> Path:
     kinds = {name: pyarrow.int32() if name in ("fold", "epoch") else pyarrow.float64() for name in names}
     table = pyarrow.table({name: pyarrow.array([row.get(name) for row in rows], kinds[name]) for name in names})
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"partial-{path.name}")  # it may be on its way to MLflow
+    partial = path.with_name(f"partial-{path.name}")  # MLflow may be reading the old file
     pyarrow.parquet.write_table(table, partial)
     partial.replace(path)
     return path
 
 
 def trial_rows(trials: Sequence[Trial], objective: Objective, fits: Mapping[int, str]) -> list[dict[str, Any]]:
-    """A row a trial: what it came to, in the order of numbers; ``ended_order`` counts from 0 by when they ended."""
+    """Build one row for each trial, by number.
+
+    Args:
+        fits: how well each trial generalises, by number; see :mod:`hpo.reporting.generalization`.
+
+    Returns:
+        Rows with the state, scores, epochs, seconds and params of a trial; ``ended_order`` counts from 0 in the order
+        in which trials ended.
+    """
     ended = sorted((t for t in trials if t.state.is_finished), key=lambda t: (t.ended_seconds or 0.0, t.number))
     order = {trial.number: place for place, trial in enumerate(ended)}
     rows = []
@@ -79,7 +87,7 @@ def trial_rows(trials: Sequence[Trial], objective: Objective, fits: Mapping[int,
 
 
 def fold_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """A row a fold of a trial: its score and its whole early-stopping outcome."""
+    """Build one row for each fold of each trial: its scores and its early-stopping outcome."""
     return [
         {
             "trial": trial.number,
@@ -99,7 +107,7 @@ def fold_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 def epoch_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """A row an epoch of a fold: every metric that the model reports."""
+    """Build one row for each epoch of each fold, with every metric that the model reports."""
     return [
         {"trial": trial.number, "fold": fold.fold, "epoch": epoch, **{name: curve[epoch] for name, curve in curves}}
         for trial in trials
@@ -110,7 +118,7 @@ def epoch_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """``rows`` as a Parquet file; a column whose values have several types is text."""
+    """Write rows as a Parquet file; a column with values of several types becomes text."""
     import pyarrow  # slow to import
     import pyarrow.parquet
 
@@ -132,7 +140,7 @@ def _of_one_type(values: list[Any]) -> list[Any]:
 
 
 def trials_csv(trials: tuple[Trial, ...]) -> str:
-    """A table of trials: number, state, stop reason, objectives, fold scores, outcome, seconds and params."""
+    """Format trials as CSV: number, state, stop reason, objectives, fold scores, epochs, seconds, params, error."""
     names = sorted({name for trial in trials for name in trial.params})
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Verdicts on trials made by hand, where the standard error is a round number."""
+"""Over- and under-fitting of trials made by hand, with standard errors that are round numbers."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from hpo.reporting.generalization import Fit, fit_of, fits_of, has_worsened, sta
 
 ACCURACY = Objective("val_accuracy", "maximize")
 LOSS = Objective("val_loss", "minimize")
-RISES = (0.9, 0.5, 0.7)  # the watched loss is best at epoch 1 and ends worse
+RISES = (0.9, 0.5, 0.7)  # the monitored loss is best at epoch 1 and ends worse
 FALLS = (0.9, 0.7, 0.5)
 
 
@@ -23,7 +23,7 @@ def trial(
     best_epochs: Sequence[int] | None = None,
     number: int = 0,
 ) -> Trial:
-    """A fold for each pair of training and validation score, with a watched curve each, or one for all."""
+    """A trial with one fold for each pair of training and validation score, each with a monitored curve."""
     curves = [tuple(c) for c in losses] if isinstance(losses[0], tuple | list) else [tuple(losses)] * len(pairs)  # type: ignore[arg-type]
     folds = []
     for place, ((train, score), curve) in enumerate(zip(pairs, curves, strict=True)):
@@ -37,36 +37,36 @@ def trial(
     return Trial(number, {}, tuple(folds))
 
 
-def test_far_better_on_training_rows_and_past_its_best_is_over_fitted() -> None:
+def test_large_gap_and_a_worsened_curve_are_over_fitted() -> None:
     # Gaps 0.3 and 0.28: 0.29 in the mean, with a standard error of 0.01.
     found = trial([(1.0, 0.7), (0.99, 0.71)])
     assert standard_error(found, ACCURACY, 100) == pytest.approx(0.01)
     assert fit_of(found, ACCURACY, 100, median=0.7) is Fit.OVER
 
 
-def test_worse_on_training_rows_than_the_median_is_on_others_is_under_fitted() -> None:
+def test_training_score_below_the_median_validation_score_is_under_fitted() -> None:
     found = trial([(0.6, 0.59), (0.62, 0.6)])
     assert fit_of(found, ACCURACY, 100, median=0.62) is Fit.UNDER
     assert fit_of(found, ACCURACY, 100, median=0.60) is not Fit.UNDER
     assert fit_of(found, ACCURACY, 100, median=None) is not Fit.UNDER
 
 
-def test_as_good_as_the_median_on_training_rows_is_not_under_fitted() -> None:
+def test_training_score_equal_to_the_median_is_not_under_fitted() -> None:
     assert fit_of(trial([(0.75, 0.5), (0.75, 0.75)]), ACCURACY, 100, median=0.75) is Fit.WELL
 
 
-def test_a_gap_that_may_be_chance_is_well_fitted() -> None:
+def test_gap_within_two_standard_errors_is_well_fitted() -> None:
     # Gaps 0.04 and -0.02: 0.01 in the mean, with a standard error of 0.03.
     assert fit_of(trial([(0.9, 0.86), (0.88, 0.9)]), ACCURACY, 100, median=0.85) is Fit.WELL
 
 
-def test_a_gap_without_a_curve_that_turned_is_undetermined() -> None:
+def test_large_gap_without_a_worsened_curve_is_undetermined() -> None:
     pairs = [(1.0, 0.7), (0.99, 0.71)]
     assert fit_of(trial(pairs, FALLS), ACCURACY, 100, median=0.7) is Fit.UNDETERMINED
     assert fit_of(trial(pairs, (0.5,)), ACCURACY, 100, median=0.7) is Fit.UNDETERMINED
 
 
-def test_training_scores_that_were_not_taken_leave_it_undetermined() -> None:
+def test_missing_training_scores_are_undetermined() -> None:
     without = trial([(0.9, 0.8), (0.9, 0.8)], metric="f1")
     assert fit_of(without, ACCURACY, 100, median=0.7) is Fit.UNDETERMINED
     assert fit_of(Trial(0, {}), ACCURACY, 100, median=0.7) is Fit.UNDETERMINED
@@ -74,16 +74,16 @@ def test_training_scores_that_were_not_taken_leave_it_undetermined() -> None:
 
 @pytest.mark.parametrize(("gaps", "fit"), [((0.75, 0.25), Fit.WELL), ((0.75, 0.2578125), Fit.OVER)])
 def test_the_boundary_is_at_two_standard_errors(gaps: tuple[float, float], fit: Fit) -> None:
-    """Of two gaps the standard error is half their difference: twice that is their mean where one is thrice the other.
+    """The standard error of two gaps is half their difference, so that a gap three times the other is at the boundary.
 
-    The numbers are sums of powers of two, so that nothing is rounded before the root.
+    The numbers are sums of powers of two, to avoid rounding.
     """
     found = trial([(1.0, 1.0 - gap) for gap in gaps])
     assert standard_error(found, ACCURACY, 100) == pytest.approx((gaps[0] - gaps[1]) / 2)
     assert fit_of(found, ACCURACY, 100, median=0.5) is fit
 
 
-def test_one_fold_has_the_error_of_two_shares() -> None:
+def test_one_fold_has_the_standard_error_of_two_proportions() -> None:
     # 0.9 · 0.1 / 100 + 0.8 · 0.2 / 100 = 0.0025, whose root is 0.05.
     found = trial([(0.9, 0.8)])
     assert standard_error(found, ACCURACY, 100) == pytest.approx(0.05)
@@ -92,13 +92,13 @@ def test_one_fold_has_the_error_of_two_shares() -> None:
     assert standard_error(found, ACCURACY, 0) is None
 
 
-def test_one_fold_of_another_metric_says_nothing_of_chance() -> None:
+def test_one_fold_of_another_metric_has_no_standard_error() -> None:
     found = trial([(0.2, 0.9)], metric="loss")
     assert standard_error(found, LOSS, 1000) is None
     assert fit_of(found, LOSS, 1000, median=0.9) is Fit.UNDETERMINED
 
 
-def test_of_a_loss_less_is_better() -> None:
+def test_losses_are_minimised() -> None:
     over = trial([(0.10, 0.5), (0.12, 0.5)], metric="loss")
     assert fit_of(over, LOSS, 100, median=0.5) is Fit.OVER
     under = trial([(0.9, 0.91), (0.92, 0.9)], metric="loss")
@@ -106,15 +106,15 @@ def test_of_a_loss_less_is_better() -> None:
     assert fit_of(under, LOSS, 100, median=0.95) is Fit.WELL
 
 
-def test_better_on_unseen_rows_is_no_over_fitting() -> None:
+def test_better_validation_score_is_well_fitted() -> None:
     assert fit_of(trial([(0.8, 0.9), (0.8, 0.91)]), ACCURACY, 100, median=0.75) is Fit.WELL
 
 
-def test_half_of_the_folds_have_to_worsen() -> None:
+def test_curve_has_worsened_on_at_least_half_of_the_folds() -> None:
     pairs = [(0.9, 0.8)] * 3
     assert has_worsened(trial(pairs[:2], [RISES, FALLS]))
     assert not has_worsened(trial(pairs, [RISES, FALLS, FALLS]))
-    assert has_worsened(trial(pairs, [RISES, FALLS, (0.5,)]))  # one epoch is no curve
+    assert has_worsened(trial(pairs, [RISES, FALLS, (0.5,)]))  # one epoch is not a curve
     assert not has_worsened(Trial(0, {}))
 
 
@@ -123,11 +123,11 @@ def test_half_of_the_folds_have_to_worsen() -> None:
     [((0.9, 0.5, 0.5), 1), ((0.90, 0.895, 0.892), 0)],
     ids=["stays at its best", "gains less than min_delta"],
 )
-def test_a_curve_that_gains_nothing_has_not_worsened(curve: tuple[float, ...], best_epoch: int) -> None:
+def test_flat_curve_has_not_worsened(curve: tuple[float, ...], best_epoch: int) -> None:
     assert not has_worsened(trial([(0.9, 0.8)], curve, best_epochs=[best_epoch]))
 
 
-def test_all_complete_trials_get_a_verdict_by_the_median_of_their_scores() -> None:
+def test_all_complete_trials_are_compared_with_their_median_score() -> None:
     trials = [
         trial([(1.0, 0.70), (0.99, 0.71)], number=0),
         trial([(0.60, 0.59), (0.62, 0.60)], number=1),

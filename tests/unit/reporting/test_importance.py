@@ -1,4 +1,4 @@
-"""How much parameters matter, of trials whose objective is a known function of them."""
+"""Importance of parameters of a known function."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def trials(n: int) -> list[tuple[Params, float]]:
     return found
 
 
-def test_shares_follow_from_the_variances() -> None:
+def test_shares_are_those_of_the_variances() -> None:
     found = importances(SPACE, trials(200), "maximize")
     assert list(found) == ["x", "y", "z"]
     assert sum(found.values()) == pytest.approx(1.0)
@@ -27,7 +27,7 @@ def test_shares_follow_from_the_variances() -> None:
     assert found["z"] < 0.05
 
 
-def test_of_many_trials_some_are_used_evenly() -> None:
+def test_many_trials_are_thinned_out_evenly() -> None:
     many = trials(10_500)
     assert len(sampled(many)) == MAX_TRIALS
     assert (sampled(many)[0], sampled(many)[-1]) == (many[0], many[-1])
@@ -35,7 +35,7 @@ def test_of_many_trials_some_are_used_evenly() -> None:
     assert list(importances(SPACE, many[:1500], "minimize"))[:2] == ["x", "y"]
 
 
-def test_what_says_nothing_gives_nothing() -> None:
+def test_trials_without_information_have_no_importances() -> None:
     assert importances(SPACE, [({"x": 0.1}, 1.0), ({"x": 0.9}, 1.0)], "minimize") == {}
     assert importances(SPACE, [({"x": 0.1}, 1.0), ({"y": 0.9}, 2.0)], "minimize") == {}
     assert importances(SPACE, [], "minimize") == {}

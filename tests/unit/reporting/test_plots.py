@@ -1,4 +1,4 @@
-"""Pictures of studies whose trials do not have the same params."""
+"""Figures of studies with trials that differ in their params."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def drawn(space: list[Float | Int], *trials: Trial, folder: Path) -> set[str]:
     ],
     ids=["some in common", "none in common", "no params"],
 )
-def test_what_the_trials_do_not_have_is_left_out(
+def test_figures_without_data_are_left_out(
     space: list[Float | Int], params: list[Params], left_out: set[str], tmp_path: Path
 ) -> None:
     everything = {"optimization_history", "learning_curves", "parallel_coordinates", "param_importances"}
@@ -45,6 +45,6 @@ def test_what_the_trials_do_not_have_is_left_out(
     assert drawn(space, *trials, folder=tmp_path) == everything - left_out
 
 
-def test_curves_of_some_trials_are_drawn(tmp_path: Path) -> None:
+def test_learning_curves_need_only_some_trials_with_curves(tmp_path: Path) -> None:
     trials = [trial(0, {"x": 0.1}), trial(1, {"x": 0.2}, 3.0, 2.0)]
     assert "learning_curves" in drawn([X], *trials, folder=tmp_path)

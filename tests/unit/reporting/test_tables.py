@@ -1,3 +1,5 @@
+"""Tables of trials, and curves over folds."""
+
 import csv
 import io
 from pathlib import Path
@@ -17,13 +19,13 @@ def fold(number: int, losses: tuple[float, ...], score: float | None = 0.5) -> F
     return FoldResult(number, 1, score, outcome, {"val_loss": losses}, {}, others={"n_weights": 7.0 + number})
 
 
-def test_means_end_with_the_shortest_fold() -> None:
+def test_mean_curves_end_with_the_shortest_fold() -> None:
     means = mean_curves([fold(0, (3.0, 2.0, 1.0)), fold(1, (5.0, 4.0))])
     assert means == [{"val_loss": 4.0}, {"val_loss": 3.0}]
     assert mean_curves([]) == []
 
 
-def test_a_history_holds_every_epoch_of_every_fold(tmp_path: Path) -> None:
+def test_history_has_every_epoch_of_every_fold(tmp_path: Path) -> None:
     path = write_history([fold(0, (3.0, 2.0, 1.0)), fold(1, (5.0, 4.0))], tmp_path / "deep" / "history.parquet")
     table = pandas.read_parquet(path)
     assert table.to_dict("list") == {
@@ -34,7 +36,7 @@ def test_a_history_holds_every_epoch_of_every_fold(tmp_path: Path) -> None:
     assert pandas.read_parquet(write_history([], tmp_path / "empty.parquet")).empty
 
 
-def test_a_trial_is_a_row_with_fold_scores_and_other_objectives() -> None:
+def test_csv_row_has_fold_scores_and_other_objectives() -> None:
     whole = Trial(0, {"x": 1}, (fold(0, (1.0, 0.5), 0.25), fold(1, (1.0, 0.5), 0.75)))
     cut = Trial(1, {"x": 2, "y": "a"}, (fold(0, (1.0, 0.5), None),))
     first, second = csv.DictReader(io.StringIO(trials_csv((whole, cut))))

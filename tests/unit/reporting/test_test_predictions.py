@@ -1,4 +1,4 @@
-"""What the best model answers is written as files that people and programs can read."""
+"""Reports on the predictions of the best model."""
 
 import csv
 from pathlib import Path
@@ -11,7 +11,7 @@ from hpo.models.base import FeatureMaps
 from hpo.reporting import test_predictions
 
 
-def test_classes_give_a_report_and_a_matrix_that_count_every_sample(tmp_path: Path) -> None:
+def test_classes_have_a_report_and_a_confusion_matrix_of_all_samples(tmp_path: Path) -> None:
     targets, predicted = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])
     paths = test_predictions.write(TestPredictions(targets, predicted, ("cat", 'dog, "big"', "cow")), tmp_path / "test")
     assert {path.name for path in paths} == {
@@ -20,7 +20,7 @@ def test_classes_give_a_report_and_a_matrix_that_count_every_sample(tmp_path: Pa
     text = (tmp_path / "test" / "confusion_matrix.csv").read_text(encoding="utf-8")
     rows = list(csv.reader(text.splitlines()))
     assert rows == [
-        ["is \\ was taken for", "cat", 'dog, "big"', "cow"],
+        ["true \\ predicted", "cat", 'dog, "big"', "cow"],
         ["cat", "1", "1", "0"],
         ['dog, "big"', "0", "2", "0"],
         ["cow", "1", "0", "0"],
@@ -30,7 +30,7 @@ def test_classes_give_a_report_and_a_matrix_that_count_every_sample(tmp_path: Pa
     assert list(table["predicted"]) == ["cat", 'dog, "big"', 'dog, "big"', 'dog, "big"', "cat"]
 
 
-def test_real_targets_give_residuals(tmp_path: Path) -> None:
+def test_real_targets_have_residuals(tmp_path: Path) -> None:
     targets = np.linspace(0, 1, 20)
     paths = test_predictions.write(TestPredictions(targets, targets + 0.1, ()), tmp_path)
     assert {path.name for path in paths} == {"predictions.parquet", "residuals.png"}
@@ -38,7 +38,7 @@ def test_real_targets_give_residuals(tmp_path: Path) -> None:
     assert np.allclose(table["predicted"] - table["target"], 0.1)
 
 
-def test_a_network_for_images_shows_its_first_convolution(tmp_path: Path) -> None:
+def test_image_networks_have_figures_of_their_first_convolution(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     maps = FeatureMaps(draw.normal(size=(3, 3, 1, 5)), draw.random((2, 8, 8, 1)), draw.random((2, 6, 6, 5)))
     paths = test_predictions.write(TestPredictions(np.array([0, 1]), np.array([0, 1]), ("a", "b"), maps), tmp_path)
