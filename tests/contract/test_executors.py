@@ -1,4 +1,4 @@
-"""What every executor in ``conf/executor`` keeps to."""
+"""The contract of executors, for every one in ``conf/executor``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +38,7 @@ class Control(WithoutStrategy):
 
 
 class Suggests(Undisturbed):
-    """Gives every param its least value, or refuses whole numbers."""
+    """Suggests the low bound of every parameter, or refuses integers."""
 
     def __init__(self, takes_ints: bool = True) -> None:
         self.asked: list[str] = []
@@ -48,7 +48,7 @@ class Suggests(Undisturbed):
     def suggest(self, parameter: Parameter) -> ParamValue:
         self.asked.append(parameter.name)
         if isinstance(parameter, Int) and not self._takes_ints:
-            raise SuggestionRefused("no more whole numbers")
+            raise SuggestionRefused("no more integers")
         return parameter.low  # type: ignore[attr-defined]
 
     def note(self, name: str, text: str) -> None:
@@ -61,7 +61,7 @@ def without_seconds(result: FoldResult) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", list(configs.options("executor")))
 @pytest.mark.usefixtures("one_ray")
-def test_an_executor_trains_reports_every_epoch_and_obeys(name: str, tmp_path: Path) -> None:
+def test_executor_reports_every_epoch_and_stops_when_told(name: str, tmp_path: Path) -> None:
     executor: Executor = build_part(compose(f"executor={name}"), "executor", Executor)
     executor.prepare()
     assert executor.n_workers >= 1
@@ -79,7 +79,7 @@ def test_an_executor_trains_reports_every_epoch_and_obeys(name: str, tmp_path: P
 
 @pytest.mark.parametrize("name", list(configs.options("executor")))
 @pytest.mark.usefixtures("one_ray")
-def test_an_executor_passes_on_what_an_objective_asks_for_and_notes(name: str, tmp_path: Path) -> None:
+def test_executor_passes_on_suggestions_and_notes(name: str, tmp_path: Path) -> None:
     executor: Executor = build_part(compose(f"executor={name}"), "executor", Executor)
     executor.prepare()
     objective = Objective("value", "minimize")
@@ -93,7 +93,7 @@ def test_an_executor_passes_on_what_an_objective_asks_for_and_notes(name: str, t
         assert control.notes["total"] == "-1.0"
         refused = executor.run(FoldTask({}, 0, 10), Suggests(takes_ints=False))
         assert (refused.outcome.stop_reason, refused.score) == (StopReason.ERROR, None)
-        assert refused.error == "SuggestionRefused: no more whole numbers"
-        assert executor.run(FoldTask({}, 0, 10), Suggests()).score == -1.0  # the same worker goes on
+        assert refused.error == "SuggestionRefused: no more integers"
+        assert executor.run(FoldTask({}, 0, 10), Suggests()).score == -1.0  # the same worker is still usable
     finally:
         executor.stop()

@@ -1,4 +1,4 @@
-"""Any space means the same in every library: random spaces, with steps, scales and conditions on each other."""
+"""Every library searches the same space, for random spaces with steps, scales and nested conditions."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from hpo.testing import run
 
 from .test_strategies import build
 
-# One a mapping; those that learn draw from the same one.
+# One strategy per mapping; model-based strategies of a library share its mapping.
 MAPPINGS = {
     "random": (),
     "hyperopt": ("strategy.algorithm=rand",),
@@ -66,7 +66,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
 @pytest.mark.parametrize("name", list(MAPPINGS))
 @FEW
 @given(space=spaces(), seed=st.integers(0, 2**31 - 1))
-def test_what_is_drawn_lies_in_any_space(name: str, space: SearchSpace, seed: int) -> None:
+def test_draws_are_in_space(name: str, space: SearchSpace, seed: int) -> None:
     found = run(build(name, *MAPPINGS[name]), space, lambda p: 1.0, n_trials=4, seed=seed)
     assert found.trials
     for trial in found.trials:
@@ -76,7 +76,7 @@ def test_what_is_drawn_lies_in_any_space(name: str, space: SearchSpace, seed: in
 @pytest.mark.parametrize("name", GRIDS)
 @FEW
 @given(space=spaces())
-def test_a_grid_is_the_same_in_every_library(name: str, space: SearchSpace) -> None:
+def test_grid_is_the_same_in_every_library(name: str, space: SearchSpace) -> None:
     assume(space.grid_size() <= 24)
     visited = [canonical(trial.params) for trial in run(build(name), space, lambda p: 1.0, n_trials=1).trials]
     assert sorted(visited) == sorted(canonical(params) for params in space.grid())

@@ -1,4 +1,4 @@
-"""The contract suite catches a wrong mapping: each fault, planted in each adapter, fails the check that is for it."""
+"""The contract suite catches wrong mappings: each fault, planted in each strategy, fails its check."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +38,7 @@ def ignores_conditions(parameter: Parameter) -> Parameter:
 
 
 class Mistaken(Strategy):
-    """A strategy whose adapter reads the space wrongly."""
+    """A strategy that misreads the search space."""
 
     def __init__(self, right: Strategy, fault: Fault) -> None:
         self._right, self._fault = right, fault
@@ -57,7 +57,7 @@ class Mistaken(Strategy):
         self._right.search(self._misread(search), evaluate)
 
 
-LONG = ("keras_bayesian", "ray_tune")  # seconds a proposal or a search
+LONG = ("keras_bayesian", "ray_tune")  # seconds per proposal or search
 CHECKS: dict[Fault, Callable[[MakeStrategy], None]] = {
     drops_the_top_value: testing.check_range_bounds_are_reached,
     forgets_the_logarithm: testing.check_log_scale_is_used,
@@ -67,22 +67,22 @@ CHECKS: dict[Fault, Callable[[MakeStrategy], None]] = {
 
 @pytest.mark.parametrize("fault", list(CHECKS), ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in STRATEGIES])
-def test_a_planted_fault_is_caught(name: str, fault: Fault, request: pytest.FixtureRequest) -> None:
+def test_planted_fault_is_caught(name: str, fault: Fault, request: pytest.FixtureRequest) -> None:
     if name.startswith("ray"):
         request.getfixturevalue("one_ray")
     check = CHECKS[fault]
     if build(name).tags.finite:
         if fault is forgets_the_logarithm:
-            pytest.skip("a grid has points and no scale")
+            pytest.skip("a grid has no scale")
         check = testing.check_grid_is_exhausted_without_repeats
     assert check in [known.function for known in testing.strategy_checks(build(name).tags)]
-    # A grid that has grown by a misread condition is refused already.
+    # A misread condition enlarges the grid, which may be refused.
     with pytest.raises((AssertionError, KeyError, ConfigError)):
         check(lambda: Mistaken(build(name), fault))
 
 
-def test_the_prior_is_told_from_one_that_is_slightly_off() -> None:
-    """``hyperopt.hp.uniformint`` rounds a real number between the ends, and draws these half as often as the rest."""
+def test_prior_check_detects_a_small_deviation() -> None:
+    """``hyperopt.hp.uniformint`` rounds a real number between its bounds, so it draws these half as often as others."""
     parameter = Float("drop", low=0.0, high=0.6, step=0.2)
     right = testing.run(build("random"), SearchSpace([parameter]), lambda p: 1.0, n_trials=400)
     assert testing.prior_p_value(parameter, [trial.params["drop"] for trial in right.trials]) > 1e-6
@@ -90,24 +90,24 @@ def test_the_prior_is_told_from_one_that_is_slightly_off() -> None:
     assert testing.prior_p_value(parameter, rounded) < 1e-6
 
 
-class DrawsAnew(OptunaStrategy):
-    """Draws other values where a search goes on, whatever the record has."""
+class IgnoresRecord(OptunaStrategy):
+    """Draws new values for recorded trials."""
 
     def ask(self, known: Params | None = None) -> tuple[Proposal, optuna.Trial] | None:
         self._n_asked += 0 if known is None else 50
         return super().ask()
 
 
-class HasOneSeed(OptunaStrategy):
-    """Gives every trial the draws of the first."""
+class UsesOneSeed(OptunaStrategy):
+    """Gives every trial the same draws."""
 
     def suggest(self, handle: optuna.Trial, parameter: Parameter) -> ParamValue:
         self._samplers[handle.number] = self.make_sampler(7, None)
         return super().suggest(handle, parameter)
 
 
-@pytest.mark.parametrize("mistaken", [DrawsAnew, HasOneSeed])
-def test_a_fault_in_answering_late_is_caught(mistaken: type[OptunaStrategy]) -> None:
+@pytest.mark.parametrize("mistaken", [IgnoresRecord, UsesOneSeed])
+def test_fault_in_suggestions_of_running_trials_is_caught(mistaken: type[OptunaStrategy]) -> None:
     def make() -> OptunaStrategy:
         return mistaken(optuna.samplers.RandomSampler, optuna.pruners.NopPruner())
 

@@ -1,4 +1,4 @@
-"""What every strategy in ``conf/strategy`` keeps to, whatever library is behind it: the suite of ``hpo.testing``."""
+"""The contract suite of ``hpo.testing``, for every strategy in ``conf/strategy``."""
 
 import functools
 from typing import Any
@@ -28,7 +28,7 @@ def build(name: str, *overrides: str) -> Strategy:
     return built
 
 
-# Keras Tuner's Gaussian process takes seconds a proposal, Ray as long to begin and end a search.
+# Keras Tuner's Gaussian process takes seconds per proposal, and Ray to start and end a search.
 SLOW = {
     ("ray_tune", "resumed_search_repeats_nothing"),
     ("keras_bayesian", "resumed_search_repeats_nothing"),
@@ -49,14 +49,14 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "check"), CASES)
-def test_a_strategy_keeps_the_contract(name: str, check: Check, request: pytest.FixtureRequest) -> None:
+def test_strategy_passes_check(name: str, check: Check, request: pytest.FixtureRequest) -> None:
     if name.startswith("ray"):
         request.getfixturevalue("one_ray")
     check(lambda: build(name))
 
 
 @pytest.mark.parametrize("name", [n for n in STRATEGIES if "default_first" in compose(f"strategy={n}")["strategy"]])
-def test_the_default_configuration_comes_first_if_wanted(name: str, request: pytest.FixtureRequest) -> None:
+def test_default_configuration_comes_first_if_configured(name: str, request: pytest.FixtureRequest) -> None:
     if name.startswith("ray"):
         request.getfixturevalue("one_ray")
     default: dict[str, Any] = {"rate": 0.01, "drop": 0.2, "units": 32, "depth": 2, "act": "elu", "opt": "adam"}
@@ -69,7 +69,7 @@ def test_the_default_configuration_comes_first_if_wanted(name: str, request: pyt
 
 
 @pytest.mark.parametrize("pruner", list(configs.options("strategy/pruner")))
-def test_every_pruner_lets_good_trials_finish(pruner: str) -> None:
+def test_pruner_lets_good_trials_finish(pruner: str) -> None:
     def curve(params: Params, fold: int, epoch: int) -> float:
         return abs(float(str(params["x"]))) + 1 / (epoch + 1)
 

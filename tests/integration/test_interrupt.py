@@ -1,21 +1,24 @@
-"""Signals to a real process: it is closed in good order by Ctrl-C, a shutdown, or a terminal that goes away."""
+"""A real process records its trial and ends on Ctrl-C, SIGTERM, or a terminal that closes."""
 
 import os
 import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from hpo.core.states import State
 
-# A forest that never comes to its end, but to the end of an epoch many times a second.
+# A forest that does not end during a test, but ends an epoch many times a second.
 LONG = (
     "model=random_forest",
     "max_epochs=100000",
@@ -24,8 +27,8 @@ LONG = (
     "model.grow_by=1",
     "study=mine",
 )
-# An epoch that does not end while the test runs, so that the model never looks at what the driver wants.
-DEAF = ("model.grow_by=1000000",)
+# An epoch that does not end during a test, so that the model never polls its control.
+UNRESPONSIVE = ("model.grow_by=1000000",)
 COMMAND = [sys.executable, "-u", "-m", "hpo", *LONG]
 MAX_SECONDS = 10.0
 
@@ -47,15 +50,15 @@ def start(workdir: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
             process.wait()
 
 
-def wait_for(workdir: Path, process: subprocess.Popen[bytes], said: str) -> None:
-    """Until the study's outbox says something."""
+def wait_for(workdir: Path, process: subprocess.Popen[bytes], text: str) -> None:
+    """Wait until the outbox of the study contains ``text``."""
     outbox = workdir / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
-    for _ in range(1200):
-        if outbox.exists() and said in outbox.read_text():
-            return
+
+    def is_there() -> bool:
         assert process.poll() is None, (workdir / "log").read_text()
-        time.sleep(0.1)
-    raise AssertionError(f"{said} was never said")
+        return outbox.exists() and text in outbox.read_text()
+
+    wait_until(is_there, timeout=120)
 
 
 EPOCH, TRIAL = '"metrics": [["loss"', '["trial-0000", "start"'
@@ -78,7 +81,7 @@ def check_closed(read: Callable[..., Any], workers: list[psutil.Process], n_leas
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_once_closes_the_trial_and_prints_the_summary(
+def test_one_signal_closes_the_trial_and_prints_the_summary(
     number: signal.Signals, workdir: Path, start: Callable[..., Any], read: Callable[..., Any]
 ) -> None:
     process = start()
@@ -94,10 +97,10 @@ def test_once_closes_the_trial_and_prints_the_summary(
     check_closed(read, workers, 1)
 
 
-def test_a_training_that_does_not_listen_is_closed_as_quickly(
+def test_unresponsive_training_is_closed_as_quickly(
     workdir: Path, start: Callable[..., Any], read: Callable[..., Any]
 ) -> None:
-    process = start(*DEAF)
+    process = start(*UNRESPONSIVE)
     wait_for(workdir, process, TRIAL)
     workers, began = workers_of(process), time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -107,15 +110,12 @@ def test_a_training_that_does_not_listen_is_closed_as_quickly(
     check_closed(read, workers, 0)
 
 
-def test_twice_ends_at_once(workdir: Path, start: Callable[..., Any], read: Callable[..., Any]) -> None:
-    process = start(*DEAF)
+def test_second_signal_ends_at_once(workdir: Path, start: Callable[..., Any], read: Callable[..., Any]) -> None:
+    process = start(*UNRESPONSIVE)
     wait_for(workdir, process, TRIAL)
     workers = workers_of(process)
     process.send_signal(signal.SIGINT)
-    for _ in range(1000):
-        if "stopping:" in (workdir / "log").read_text():
-            break
-        time.sleep(0.002)
+    wait_until(lambda: "stopping:" in (workdir / "log").read_text(), timeout=20)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     assert process.wait(30) == 130
@@ -126,22 +126,19 @@ def test_twice_ends_at_once(workdir: Path, start: Callable[..., Any], read: Call
     check_closed(read, workers, 0)
 
 
-def test_a_terminal_that_is_closed_closes_the_study(
-    workdir: Path, start: Callable[..., Any], read: Callable[..., Any]
-) -> None:
+def test_closed_terminal_closes_the_study(workdir: Path, start: Callable[..., Any], read: Callable[..., Any]) -> None:
     ours, theirs = pty.openpty()
     process = start(stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=lambda: os.login_tty(theirs))
     os.close(theirs)
-    # Somebody has to read, or the terminal would be full before the study has begun.
     os.set_blocking(ours, False)
-    for _ in range(1200):
-        try:
-            os.read(ours, 65536)
-        except BlockingIOError:
-            time.sleep(0.1)
-        outbox = workdir / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
-        if outbox.exists() and EPOCH in outbox.read_text():
-            break
+    outbox = workdir / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
+
+    def has_epoch() -> bool:
+        with suppress(BlockingIOError):
+            os.read(ours, 65536)  # otherwise the terminal's buffer fills up before the study starts
+        return outbox.exists() and EPOCH in outbox.read_text()
+
+    wait_until(has_epoch, timeout=120)
     workers, began = workers_of(process), time.monotonic()
     os.close(ours)
     assert process.wait(60) == 130
@@ -149,15 +146,13 @@ def test_a_terminal_that_is_closed_closes_the_study(
     check_closed(read, workers, 1)
 
 
-def test_a_machine_that_sleeps_costs_nothing(
-    workdir: Path, start: Callable[..., Any], read: Callable[..., Any]
-) -> None:
+def test_suspended_machine_loses_nothing(workdir: Path, start: Callable[..., Any], read: Callable[..., Any]) -> None:
     process = start("max_epochs=60", "limits.n_trials=2")
     wait_for(workdir, process, EPOCH)
     everything = [psutil.Process(process.pid), *workers_of(process)]
     for each in everything:
         each.suspend()
-    time.sleep(5)
+    threading.Event().wait(5)  # the time that the machine sleeps
     for each in everything:
         each.resume()
     assert process.wait(120) == 0, (workdir / "log").read_text()

@@ -1,4 +1,4 @@
-"""Studies that train on the nodes of a Ray cluster: what they come to, and what is lost when a node is."""
+"""Studies on the nodes of a Ray cluster: their results, and what the loss of a node costs."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ LOCALLY = ("executor=local", "executor.threads_per_trial=1")
 
 
 def nodes() -> dict[str, float]:
-    """The cores of every node that is alive."""
+    """Return the cores of every node that is alive."""
     import ray
 
     return {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]}
@@ -50,7 +50,7 @@ class Node:
         (self.id,) = set(nodes()) - before
 
     def kill(self) -> None:
-        """As if the machine were switched off."""
+        """End all its processes, as if the machine were switched off."""
         command = psutil.Process(self.process.pid)
         for process in (command, *command.children(recursive=True)):
             process.kill()
@@ -85,7 +85,7 @@ def values(trials: list[Any]) -> dict[str, float | None]:
 
 
 @pytest.mark.usefixtures("second_node")
-def test_four_trials_at_a_time_train_on_two_nodes_and_are_pruned(
+def test_parallel_trials_use_both_nodes_and_are_pruned(
     hpo: Callable[..., int], read: Callable[..., Any], used: list[str]
 ) -> None:
     study = ("strategy=optuna", "limits.n_trials=16", "strategy/pruner=successive_halving", "study=mine")
@@ -103,7 +103,7 @@ def test_four_trials_at_a_time_train_on_two_nodes_and_are_pruned(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("second_node")
-def test_a_grid_with_folds_comes_to_the_same_as_in_local_workers(
+def test_grid_with_folds_has_the_same_results_as_local_workers(
     hpo: Callable[..., int], read: Callable[..., Any]
 ) -> None:
     study = ("strategy=grid", "model=logistic_regression", "dataset=iris", "resampling=stratified_kfold")
@@ -128,7 +128,7 @@ def test_a_grid_with_folds_comes_to_the_same_as_in_local_workers(
         pytest.param("halving_random", marks=pytest.mark.slow),
     ],
 )
-def test_other_strategies_train_on_the_same_cluster(
+def test_other_strategies_train_on_the_cluster(
     strategy: str, hpo: Callable[..., int], read: Callable[..., Any]
 ) -> None:
     assert hpo(f"strategy={strategy}", *FOREST, *ON_RAY, "limits.n_trials=5", "study=mine") == 0
@@ -139,7 +139,7 @@ def test_other_strategies_train_on_the_same_cluster(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
-def test_a_node_that_is_lost_costs_nothing_but_time(
+def test_lost_node_changes_no_result(
     hpo: Callable[..., int], read: Callable[..., Any], used: list[str], workdir: Path
 ) -> None:
     node = Node()
@@ -156,7 +156,7 @@ def test_a_node_that_is_lost_costs_nothing_but_time(
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     study = ("strategy=random", "limits.n_trials=6", *FOREST, "max_epochs=40", "early_stopping.patience=null")
-    retries = ("executor.retries=0",)  # a node that is lost is not the model's fault
+    retries = ("executor.retries=0",)  # the loss of a node does not count as a retry
     assert hpo(*study, *ON_RAY, *retries, "study=ray") == 0
     killer.join(1)
     assert killed
@@ -170,7 +170,7 @@ def test_a_node_that_is_lost_costs_nothing_but_time(
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_leaves_no_ray_and_its_study_goes_on(workdir: Path, read: Callable[..., Any]) -> None:
+def test_killed_driver_leaves_no_ray_process_and_its_study_resumes(workdir: Path, read: Callable[..., Any]) -> None:
     """With a Ray of its own."""
     study = ("strategy=random", "limits.n_trials=6", *FOREST, "max_epochs=100", "early_stopping.patience=null")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}

@@ -1,4 +1,4 @@
-"""Every strategy on real models with folds: what MLflow holds of it."""
+"""Every strategy on real models with folds: the record in MLflow."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from hpo.core.states import State, StopReason
 from hpo.tracking.reader import StudyRecord, TrialRecord
 
 STRATEGIES = list(configs.options("strategy"))
-# Of folds, rungs, curves and processes that a library owns one each; the others train the network in the full tier.
+# One strategy each with rungs, curves, and processes of its library; the full tier trains the network with all.
 QUICK = ("keras_hyperband", "optuna", "ray_tune")
 FOREST = (
     "model=random_forest",
@@ -47,7 +47,7 @@ def table(client: mlflow.MlflowClient, run_id: str, name: str, folder: Path) -> 
 
 
 def check_record(client: mlflow.MlflowClient, study: StudyRecord, trials: list[TrialRecord], folder: Path) -> None:
-    """Three folds for every complete trial, with scores, outcomes and curves that agree with each other."""
+    """Check that every complete trial has three folds whose scores, outcomes and curves agree."""
     complete = [trial for trial in trials if trial.state is State.COMPLETE]
     assert complete
     for trial in trials:
@@ -77,7 +77,7 @@ def check_record(client: mlflow.MlflowClient, study: StudyRecord, trials: list[T
 
 
 def check_table(client: mlflow.MlflowClient, study: StudyRecord, trials: list[TrialRecord], folder: Path) -> None:
-    """scikit-learn's own results say of every candidate and fold what the trials say."""
+    """Check that scikit-learn's own results agree with the trials for every candidate and fold."""
     results = pandas.read_csv(table(client, study.run_id, "cv_results.csv", folder))
     names = [name for name in results if name.startswith("param_")]
     seen = []
@@ -118,7 +118,7 @@ def run_and_check(
     assert len(trials) == n_expected
     assert all(trial.state.is_finished for trial in trials)
     assert study.tags["hpo.n_folds"] == "3"
-    # The same folds under every strategy.
+    # All strategies use the same folds.
     assert FOLDS.setdefault(arguments[0], study.tags["hpo.folds_digest"]) == study.tags["hpo.folds_digest"]
     check_record(client, study, trials, folder)
     if name in ("grid", "random", "halving_grid", "halving_random"):
@@ -126,7 +126,7 @@ def run_and_check(
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_forest_under_every_strategy(
+def test_forest_with_every_strategy(
     name: str, hpo: Callable[..., int], read: Callable[..., Any], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if name.startswith("ray"):
@@ -135,7 +135,7 @@ def test_a_forest_under_every_strategy(
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in STRATEGIES])
-def test_a_network_under_every_strategy(
+def test_network_with_every_strategy(
     name: str, hpo: Callable[..., int], read: Callable[..., Any], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if name.startswith("ray"):
@@ -144,7 +144,7 @@ def test_a_network_under_every_strategy(
     run_and_check(name, (*NETWORK, "max_epochs=3"), 3, n_expected, hpo, read, tmp_path)
 
 
-def test_equal_params_get_equal_fold_scores_under_every_engine(
+def test_equal_params_have_equal_fold_scores_with_every_strategy(
     hpo: Callable[..., int], read: Callable[..., Any], tmp_path: Path
 ) -> None:
     found: dict[str, dict[str, list[float]]] = {}
@@ -167,7 +167,7 @@ def test_equal_params_get_equal_fold_scores_under_every_engine(
         assert [fold["score"] for fold in trial.folds] == found["grid"][key]
 
 
-def test_several_objectives_end_in_a_pareto_front(
+def test_several_objectives_give_a_pareto_front(
     hpo: Callable[..., int], read: Callable[..., Any], tmp_path: Path
 ) -> None:
     arguments = ["strategy=optuna_nsga2", *FOREST, "max_epochs=3", "limits.n_trials=8", *COMMON]

@@ -15,14 +15,14 @@ def search(space: SearchSpace, n_trials: int | None, n_folds: int = 1) -> Search
 
 
 @pytest.mark.parametrize("name", list(SPACES))
-def test_subgrids_without_conditions_are_together_the_grid(name: str) -> None:
+def test_subgrids_together_are_the_grid(name: str) -> None:
     space = SPACES[name]
     points = [canonical(params) for params in ParameterGrid(grid.subgrids(space))]
     assert len(points) == len(set(points)) == space.grid_size()
     assert set(points) == {canonical(params) for params in space.grid()}
 
 
-def test_a_grid_that_is_too_large_is_refused_with_its_size_and_fits() -> None:
+def test_refusal_of_a_large_grid_states_its_size_and_fits() -> None:
     with pytest.raises(ConfigError, match=r"96 combinations \(96 × 3 folds = 288 fits\)"):
         grid.fit(search(SPACES["all_types"], 95, 3), "refuse")
     assert grid.fit(search(SPACES["all_types"], 96), "refuse") is SPACES["all_types"]
@@ -30,7 +30,7 @@ def test_a_grid_that_is_too_large_is_refused_with_its_size_and_fits() -> None:
 
 
 @pytest.mark.parametrize("most", [95, 20, 6, 1])
-def test_coarsening_thins_the_points_and_keeps_the_ends_as_long_as_it_can(most: int) -> None:
+def test_coarsening_keeps_the_bounds_as_long_as_possible(most: int) -> None:
     space = grid.fit(search(SPACES["all_types"], most), "coarsen")
     assert 0 < space.grid_size() <= most
     whole = {canonical(params) for params in SPACES["all_types"].grid()}
@@ -39,7 +39,7 @@ def test_coarsening_thins_the_points_and_keeps_the_ends_as_long_as_it_can(most: 
     assert wide.coarsened(3)["n"].points() == (1, 5, 9)
 
 
-def test_shuffling_visits_a_random_part_that_depends_on_the_seed_alone() -> None:
+def test_shuffled_subset_depends_only_on_the_seed() -> None:
     space = SPACES["all_types"]
     first, again, other = (list(map(canonical, grid.shuffled(space, 10, seed))) for seed in (0, 0, 1))
     assert first == again != other
@@ -47,7 +47,7 @@ def test_shuffling_visits_a_random_part_that_depends_on_the_seed_alone() -> None
 
 
 @pytest.mark.parametrize("name", ["GridStrategy", "HalvingGridStrategy"])
-def test_scikit_learn_visits_the_shuffled_part(name: str) -> None:
+def test_sklearn_visits_the_shuffled_subset(name: str) -> None:
     from hpo.strategies import sklearn
 
     strategy = getattr(sklearn, name)(oversize="shuffle")
@@ -62,7 +62,7 @@ def test_scikit_learn_visits_the_shuffled_part(name: str) -> None:
     assert max(int(str(trial.params["n"])) for trial in evaluation.trials) > 100
 
 
-def test_a_finite_grid_ends_by_itself() -> None:
+def test_finite_grid_ends_by_itself() -> None:
     from hpo.strategies.sklearn import GridStrategy
 
     assert len(run(GridStrategy(), SPACES["categories"], bowl, 50).trials) == 2

@@ -23,13 +23,13 @@ def changed(a: Params, b: Params) -> set[str]:
     return {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
 
 
-def test_one_parameter_moves_at_a_time_and_children_come_and_go_with_their_parent() -> None:
+def test_each_move_changes_one_parameter_and_its_children() -> None:
     found = run(HillClimbingStrategy(), SPACE, lambda p: 1.0, 8, default=START)
     for trial in found.trials[1:]:  # nothing improves: all are one move away from the start
         assert changed(START, trial.params) in ({"rate"}, {"units"}, {"opt"}, {"opt", "momentum"})
 
 
-def test_what_improves_is_kept() -> None:
+def test_improvements_are_kept() -> None:
     def score(params: Params) -> float:
         return abs(math.log10(float(str(params["rate"]))) + 4) + float(str(params["units"])) / 16
 
@@ -39,7 +39,7 @@ def test_what_improves_is_kept() -> None:
     assert float(str(best.params["rate"])) < 2e-4
 
 
-def test_moves_are_a_share_of_the_range_on_its_own_scale_and_at_least_one_step() -> None:
+def test_step_size_is_a_share_of_the_range_and_at_least_one_step() -> None:
     found = run(HillClimbingStrategy(first_step=0.25), SPACE, lambda p: 1.0, 8, default=START)
     rates = [float(str(t.params["rate"])) for t in found.trials if changed(START, t.params) == {"rate"}]
     assert sorted(rates) == pytest.approx([1e-3, 1e-1])
@@ -47,13 +47,13 @@ def test_moves_are_a_share_of_the_range_on_its_own_scale_and_at_least_one_step()
     assert units == {16, 48}
 
 
-def test_it_begins_again_elsewhere_when_no_step_improves_and_tries_nothing_twice() -> None:
+def test_search_restarts_without_repeating_params() -> None:
     space = SearchSpace.from_config({"n": {"type": "int", "low": 1, "high": 6}})
     found = run(HillClimbingStrategy(), space, lambda p: 1.0, 100)
     assert sorted(int(str(t.params["n"])) for t in found.trials) == [1, 2, 3, 4, 5, 6]
 
 
-def test_it_climbs_from_the_best_of_what_was_enqueued() -> None:
+def test_climb_starts_from_the_best_enqueued_params() -> None:
     space = SearchSpace.from_config({"x": {"type": "float", "low": -10.0, "high": 10.0}})
     enqueued: tuple[Params, ...] = ({"x": 9.0}, {"x": 1.0}, {"x": -8.0})
     found = run(HillClimbingStrategy(first_step=0.05, last_step=0.05), space, bowl, 5, enqueued=enqueued)
@@ -61,7 +61,7 @@ def test_it_climbs_from_the_best_of_what_was_enqueued() -> None:
     assert all(abs(float(str(t.params["x"]))) <= 2.001 for t in found.trials[3:])  # steps of 1 from 1.0
 
 
-def test_a_failed_start_is_left() -> None:
+def test_failed_start_is_abandoned() -> None:
     space = SearchSpace.from_config({"x": {"type": "float", "low": -1.0, "high": 1.0}})
     found = run(HillClimbingStrategy(), space, lambda p: math.nan if p["x"] == 0.5 else bowl(p), 6, default={"x": 0.5})
     assert len(found.trials) == 6
@@ -70,7 +70,7 @@ def test_a_failed_start_is_left() -> None:
 
 
 @pytest.mark.parametrize("options", [{"first_step": 0}, {"first_step": 1.5}, {"last_step": 0.5}, {"last_step": True}])
-def test_steps_out_of_range_are_refused(options: dict[str, float]) -> None:
+def test_invalid_step_sizes_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError) as caught:
         HillClimbingStrategy(**options)  # type: ignore[arg-type]
     assert caught.value.key == f"strategy.{next(iter(options))}"

@@ -21,7 +21,7 @@ def strategy(**options: object) -> OptunaStrategy:
     return OptunaStrategy(sampler, optuna.pruners.NopPruner())
 
 
-def test_distributions_mean_the_same_as_the_space() -> None:
+def test_distributions_are_equivalent_to_the_space() -> None:
     d = distribution(Float("x", low=1e-4, high=1.0, log=True))
     assert (d.low, d.high, d.log, d.step) == (1e-4, 1.0, True, None)
     d = distribution(Float("x", low=0.0, high=0.6, step=0.2))
@@ -31,8 +31,8 @@ def test_distributions_mean_the_same_as_the_space() -> None:
     assert distribution(Categorical("c", choices=("a", 1, None))).choices == ("a", 1, None)
 
 
-@pytest.mark.parametrize(("n_trials", "startup"), [(None, 10), (1, 3), (12, 3), (20, 5), (40, 10), (500, 10)])
-def test_few_random_trials_when_there_are_few_trials(n_trials: int | None, startup: int) -> None:
+def startup_trials_of(given: int | None, n_trials: int | None) -> object:
+    """Return the ``n_startup_trials`` that the sampler of a strategy is made with."""
     made: list[dict[str, object]] = []
 
     class Spy(optuna.samplers.TPESampler):
@@ -40,30 +40,35 @@ def test_few_random_trials_when_there_are_few_trials(n_trials: int | None, start
             made.append(options)
             super().__init__(**options)
 
-    found = OptunaStrategy(functools.partial(Spy, n_startup_trials=None), optuna.pruners.NopPruner())
+    found = OptunaStrategy(functools.partial(Spy, n_startup_trials=given), optuna.pruners.NopPruner())
     found.make_sampler(1, n_trials)
-    assert made[-1]["n_startup_trials"] == startup
+    return made[-1]["n_startup_trials"]
 
 
-def test_a_number_of_start_up_trials_that_was_given_is_kept() -> None:
-    assert strategy(n_startup_trials=2).make_sampler(1, 400)._n_startup_trials == 2
+@pytest.mark.parametrize(("n_trials", "startup"), [(None, 10), (1, 3), (12, 3), (20, 5), (40, 10), (500, 10)])
+def test_startup_trials_depend_on_the_number_of_trials(n_trials: int | None, startup: int) -> None:
+    assert startup_trials_of(None, n_trials) == startup
 
 
-def test_options_that_optuna_lacks_are_refused_by_name() -> None:
+def test_given_startup_trials_are_kept() -> None:
+    assert startup_trials_of(2, 400) == 2
+
+
+def test_unknown_sampler_option_is_refused_by_name() -> None:
     with pytest.raises(ConfigError) as caught:
         strategy(n_starts=3)
     assert caught.value.key == "strategy.sampler.n_starts"
 
 
-def test_a_sampler_that_is_already_made_is_refused() -> None:
+def test_sampler_instance_is_refused() -> None:
     with pytest.raises(ConfigError, match="partial"):
         OptunaStrategy(optuna.samplers.RandomSampler(), optuna.pruners.NopPruner())  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="pruner"):
         OptunaStrategy(optuna.samplers.RandomSampler, None)  # type: ignore[arg-type]
 
 
-def test_a_fold_is_pruned_by_the_same_fold_of_other_trials_only() -> None:
-    """All but one trial agree on both folds; that one is as good on the first and bad on the second."""
+def test_pruner_compares_a_fold_with_the_same_fold_of_other_trials() -> None:
+    """One trial is as good as the others on the first fold and worse on the second."""
     pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0, n_min_trials=2)
     built = OptunaStrategy(optuna.samplers.RandomSampler, pruner, default_first=False)
     seen: list[float] = []
@@ -80,7 +85,7 @@ def test_a_fold_is_pruned_by_the_same_fold_of_other_trials_only() -> None:
     assert [len(fold.history["val_loss"]) for fold in found.trials[5].folds] == [5, 1]
 
 
-def test_tags_follow_from_the_sampler_and_the_pruner() -> None:
+def test_tags_depend_on_sampler_and_pruner() -> None:
     pruned = OptunaStrategy(optuna.samplers.RandomSampler, optuna.pruners.MedianPruner()).tags
     assert (pruned.samples_prior, pruned.pruning, pruned.learns) == (True, True, False)
     assert strategy().tags.learns
@@ -93,14 +98,14 @@ CHOICE = Categorical("c", choices=("a", "b"))
 
 
 def late(built: OptunaStrategy, **options: object) -> OptunaStrategy:
-    """Begun, for trials that ask for their params while they run."""
+    """Return a started strategy for trials that ask for their params while they run."""
     search = SearchProblem(SearchSpace([]), Objective("value", "minimize"), 20, 10, seed=3, defined_by_run=True)
     built.start(dataclasses.replace(search, **options))
     return built
 
 
 def asked(built: OptunaStrategy, handle: optuna.Trial) -> dict[str, ParamValue]:
-    """What a trial is given, one param depending on another."""
+    """Ask for params of which one depends on another."""
     given = {"c": built.suggest(handle, CHOICE)}
     parameter = X if given["c"] == "a" else Y
     return given | {parameter.name: built.suggest(handle, parameter)}
@@ -112,7 +117,7 @@ def told(built: OptunaStrategy, handle: optuna.Trial, params: Params) -> None:
     built.tell(handle, Trial(handle.number, params, (fold,)))
 
 
-def test_trials_that_ask_while_they_run_are_given_what_is_in_the_space() -> None:
+def test_suggestions_for_running_trials_are_in_space() -> None:
     built, spaces = late(strategy(n_startup_trials=3, multivariate=True)), set()
     for _ in range(12):
         proposal, handle = built.ask() or pytest.fail()
@@ -124,8 +129,8 @@ def test_trials_that_ask_while_they_run_are_given_what_is_in_the_space() -> None
     assert spaces == {frozenset({"c", "x"}), frozenset({"c", "y"})}
 
 
-def test_a_trial_keeps_its_sampler_whatever_was_asked_for_since() -> None:
-    """Two that run at once are given what each would be given alone."""
+def test_each_running_trial_keeps_its_sampler() -> None:
+    """Two parallel trials get what each of them would get alone."""
     built = late(strategy(n_startup_trials=5))
     handles = [(built.ask() or pytest.fail())[1] for _ in range(2)]
     mixed = [asked(built, handle) for handle in reversed(handles)][::-1]
@@ -134,7 +139,7 @@ def test_a_trial_keeps_its_sampler_whatever_was_asked_for_since() -> None:
     assert mixed[0] != mixed[1]
 
 
-def test_a_search_goes_on_from_its_record_as_it_would_have() -> None:
+def test_resumed_search_continues_as_if_uninterrupted() -> None:
     whole: list[dict[str, ParamValue]] = []
     built = late(strategy(n_startup_trials=3))
     for _ in range(10):
@@ -157,7 +162,7 @@ def test_a_search_goes_on_from_its_record_as_it_would_have() -> None:
         told(again, handle, expected)
 
 
-def test_enqueued_params_are_given_to_trials_that_ask_for_them() -> None:
+def test_running_trials_get_enqueued_params() -> None:
     built = late(strategy(), enqueued=({"c": "b", "y": 7}, {"x": 0.5}))
     (first, one), (_, two) = (built.ask() or pytest.fail() for _ in range(2))
     assert first.params == {}
@@ -172,7 +177,7 @@ def test_enqueued_params_are_given_to_trials_that_ask_for_them() -> None:
     assert again.suggest(two, X) == 0.5
 
 
-def test_what_does_not_fit_what_was_asked_for_before_is_refused() -> None:
+def test_contradicting_suggestion_is_refused() -> None:
     built = late(strategy())
     (_, one), (_, two) = (built.ask() or pytest.fail() for _ in range(2))
     built.suggest(one, CHOICE)

@@ -1,4 +1,4 @@
-"""Worker processes that are lost in every way: the trial is, and nothing else."""
+"""A worker process that is lost in any way fails only its trial."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ MAX_EPOCHS = 4
 
 
 class Control:
-    """Remembers the epochs, and interrupts or prunes after some of them."""
+    """Keeps the reported epochs, and interrupts or prunes after some of them."""
 
     def __init__(self, interrupt_after: int | None = None, prune_after: int | None = None) -> None:
         self.epochs: list[Mapping[str, float]] = []
@@ -75,7 +75,7 @@ def run(executor: Executor, kind: str = "good", control: Control | None = None, 
 
 
 def is_gone(pid: int) -> bool:
-    """Return whether the process runs no more; it may not have been reaped."""
+    """Return whether the process has ended, reaped or not."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -86,7 +86,7 @@ def without_seconds(result: FoldResult) -> dict[str, Any]:
     return {**result.summary(), "seconds": {}, "history": dict(result.history)}
 
 
-def test_a_worker_gives_what_the_driver_itself_would_have_and_keeps_the_weights(start: Start, tmp_path: Path) -> None:
+def test_worker_returns_the_result_of_an_inline_run_and_saves_weights(start: Start, tmp_path: Path) -> None:
     control, inline = Control(), Control()
     task = FoldTask({"x": 0.5}, 0, MAX_EPOCHS, tmp_path / "trial")
     executor = start()
@@ -99,7 +99,7 @@ def test_a_worker_gives_what_the_driver_itself_would_have_and_keeps_the_weights(
     assert (refitted.outcome.epochs_run, refitted.score) == (2, None)
 
 
-def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(start: Start) -> None:
+def test_pruned_and_interrupted_trials_keep_the_worker(start: Start) -> None:
     executor = start()
     workers = executor.worker_pids
     assert run(executor, control=Control(prune_after=2)).outcome.stop_reason is StopReason.PRUNED
@@ -117,7 +117,7 @@ def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(start: Star
         ("hog", StopReason.OUT_OF_MEMORY, "max_memory_bytes=700,000,000"),
     ],
 )
-def test_a_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
+def test_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
     start: Start, kind: str, reason: StopReason, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hpo.executors.local.handle.GRACE_SECONDS", 0.5)
@@ -139,13 +139,13 @@ def test_a_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
 
 
-def test_the_time_that_other_folds_have_taken_counts(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout_includes_other_folds(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.executors.local.handle.GRACE_SECONDS", 0.5)
     executor = start(trial_timeout_seconds=100)
     assert run(executor, "hang", spent_seconds=99.5).outcome.stop_reason is StopReason.TIMEOUT
 
 
-def test_a_training_that_only_takes_long_is_stopped_without_losing_the_worker(start: Start) -> None:
+def test_slow_training_is_stopped_and_keeps_the_worker(start: Start) -> None:
     executor = start(trial_timeout_seconds=0.5)
     workers = executor.worker_pids
     task = FoldTask({"x": 0.5, "kind": "slow"}, 0, 1000)
@@ -155,7 +155,7 @@ def test_a_training_that_only_takes_long_is_stopped_without_losing_the_worker(st
     assert executor.worker_pids == workers
 
 
-def test_a_batch_that_never_ends_is_interrupted_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_batch_is_interrupted(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.executors.local.handle.GRACE_SECONDS", 0.5)
     result = run(start(), "hang", Control(interrupt_after=1))
     assert result.outcome.stop_reason is StopReason.INTERRUPTED
@@ -163,7 +163,7 @@ def test_a_batch_that_never_ends_is_interrupted_too(start: Start, monkeypatch: p
     assert result.error is None
 
 
-def test_a_worker_that_has_grown_is_replaced_between_two_trials(start: Start) -> None:
+def test_grown_worker_is_replaced_between_trials(start: Start) -> None:
     executor = start(recycle_growth_bytes=120_000_000)
     used = []
     for _ in range(9):
@@ -173,24 +173,22 @@ def test_a_worker_that_has_grown_is_replaced_between_two_trials(start: Start) ->
     assert used[0] != used[-1]
 
 
-def test_what_a_model_prints_goes_to_the_log_of_its_worker(
-    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_model_output_goes_to_the_worker_log(start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     executor = start()
     run(executor, "print")
-    run(executor, "exit")  # so that nothing is held back in a buffer
+    run(executor, "exit")  # flushes what is buffered
     assert capfd.readouterr() == ("", "")
     executor.stop()
     assert (tmp_path / "worker-0.log").exists()
 
 
-def test_a_full_disk_ends_the_study_and_no_trial(start: Start) -> None:
+def test_full_disk_ends_the_study(start: Start) -> None:
     executor = start()
     with pytest.raises(StudyFailed, match="disk is full"):
         run(executor, "full")
 
 
-def test_what_must_stay_hidden_is_hidden_in_a_worker_too(start: Start) -> None:
+def test_secrets_are_redacted_in_a_worker(start: Start) -> None:
     hide("correct-horse")
     result = run(start(), "secret")
     assert result.error == "ValueError: cannot connect with ***"
@@ -198,7 +196,7 @@ def test_what_must_stay_hidden_is_hidden_in_a_worker_too(start: Start) -> None:
     assert "correct-horse" not in result.traceback
 
 
-def test_a_task_that_is_running_when_all_ends_is_interrupted_and_no_crash(start: Start) -> None:
+def test_running_tasks_are_interrupted_by_stop(start: Start) -> None:
     executor, results = start(workers=2), []
     controls = [Control() for _ in range(3)]
     threads = [threading.Thread(target=lambda c=c: results.append(run(executor, "hang", c))) for c in controls]
@@ -211,7 +209,7 @@ def test_a_task_that_is_running_when_all_ends_is_interrupted_and_no_crash(start:
     assert [result.outcome.stop_reason for result in results] == [StopReason.INTERRUPTED] * 3
 
 
-def test_a_worker_that_dies_while_it_is_idle_costs_no_trial(start: Start) -> None:
+def test_death_of_an_idle_worker_fails_no_trial(start: Start) -> None:
     executor = start()
     (worker,) = executor.worker_pids
     os.kill(worker, signal.SIGKILL)
@@ -219,7 +217,7 @@ def test_a_worker_that_dies_while_it_is_idle_costs_no_trial(start: Start) -> Non
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
 
 
-def test_each_trial_keeps_its_own_result_when_a_model_forks_and_returns_twice(
+def test_model_that_forks_and_returns_twice_is_credited_once(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     executor = start()
@@ -263,7 +261,7 @@ class DecidesByEpoch(Control):
         return Decision.PRUNE if epoch % 2 else Decision.CONTINUE
 
 
-def test_a_model_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
+def test_unpicklable_model_is_refused(tmp_path: Path) -> None:
     class Local(toy.CurveModel):
         pass
 
@@ -273,7 +271,7 @@ def test_a_model_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
     executor.stop()
 
 
-def test_a_worker_that_cannot_start_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_cannot_start_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     executor = LocalExecutor(threads_per_trial=1)
     monkeypatch.setattr("joblib.dump", lambda value, path: Path(path).write_bytes(b"no evaluator"))
     with pytest.raises(StudyFailed, match=r"could not start.*worker-0\.log"):
@@ -281,7 +279,7 @@ def test_a_worker_that_cannot_start_ends_the_study(tmp_path: Path, monkeypatch: 
     executor.stop()
 
 
-def test_stopping_twice_leaves_no_process_and_no_data(start: Start, tmp_path: Path) -> None:
+def test_stop_leaves_no_process_and_no_data(start: Start, tmp_path: Path) -> None:
     executor = start(workers=2)
     processes = [psutil.Process(pid) for pid in executor.worker_pids]
     assert len(processes) == 2
@@ -304,7 +302,7 @@ def test_stopping_twice_leaves_no_process_and_no_data(start: Start, tmp_path: Pa
         ({"retries": -1}, "executor.retries"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], key: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         LocalExecutor(**options)
     assert caught.value.key == key
@@ -335,7 +333,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("kind", ["slow", "hang", "child"])
-def test_a_worker_and_what_it_has_started_do_not_outlive_the_driver(tmp_path: Path, kind: str) -> None:
+def test_worker_and_its_children_end_with_the_driver(tmp_path: Path, kind: str) -> None:
     script = tmp_path / "driver.py"
     script.write_text(DRIVER.format(tests=str(Path(__file__).parents[2]), kind=kind))
     driver = subprocess.Popen([sys.executable, script, tmp_path], stdout=subprocess.PIPE, text=True, env={**os.environ})
@@ -351,4 +349,4 @@ def test_a_worker_and_what_it_has_started_do_not_outlive_the_driver(tmp_path: Pa
     driver.wait()
     driver.stdout.close()
     for process in (worker, *children):
-        process.wait(10)  # raises when it is still there
+        process.wait(10)  # raises if it is still running

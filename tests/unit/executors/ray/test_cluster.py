@@ -1,4 +1,4 @@
-"""Clusters that are not there, or not for us, are refused in seconds and in words."""
+"""Clusters that do not answer or refuse the connection are reported within seconds."""
 
 import http.server
 import os
@@ -24,7 +24,7 @@ def refusal(address: str) -> ConfigError:
     return caught.value
 
 
-def test_a_port_that_nobody_listens_on_is_refused_at_once() -> None:
+def test_closed_port_is_refused_at_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -33,7 +33,7 @@ def test_a_port_that_nobody_listens_on_is_refused_at_once() -> None:
     assert time.monotonic() - began < 2
 
 
-def test_an_address_in_the_environment_is_refused_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusal_of_an_address_from_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = import_ray()
     monkeypatch.setenv(ADDRESS, "127.0.0.1:1")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # whatever other tests have started
@@ -44,11 +44,11 @@ def test_an_address_in_the_environment_is_refused_under_its_own_name(monkeypatch
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "no-such-host.invalid:6379"])
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_invalid_address_is_refused(address: str) -> None:
     refusal(address)
 
 
-def test_a_wrong_token_is_named(one_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_token_is_named(one_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     address = ray.get_runtime_context().gcs_address
@@ -62,7 +62,7 @@ def test_a_wrong_token_is_named(one_ray: None, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_something_that_is_no_ray_is_refused() -> None:
+def test_other_server_is_refused() -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         refusal(f"127.0.0.1:{server.server_port}")
@@ -70,7 +70,7 @@ def test_something_that_is_no_ray_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_runtime_env_that_ray_does_not_take_is_refused() -> None:
+def test_invalid_runtime_env_is_refused() -> None:
     script = (
         "from hpo.errors import ConfigError\n"
         "from hpo.executors.ray.cluster import Cluster\n"
@@ -85,7 +85,7 @@ def test_a_runtime_env_that_ray_does_not_take_is_refused() -> None:
     assert "/no/such/folder" in done.stdout.partition("expected:")[2]
 
 
-def test_only_a_ray_of_our_own_gets_our_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_our_own_ray_gets_our_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "ray", raising=False)
     for name in (ADDRESS, "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
@@ -111,7 +111,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("end", ["close", pytest.param("kill", marks=pytest.mark.slow)])
-def test_a_ray_of_our_own_leaves_no_process(end: str) -> None:
+def test_our_own_ray_leaves_no_process(end: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     done = subprocess.run([sys.executable, "-c", DRIVER, end], stdout=subprocess.PIPE, text=True, env=environment)
     below = [int(pid) for pid in done.stdout.split()]

@@ -1,4 +1,4 @@
-"""Actors of Ray that are lost in every way: the trial is, and nothing else."""
+"""An actor of Ray that is lost in any way fails only its trial."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def start(tmp_path: Path, one_ray: None) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def executor(tmp_path_factory: pytest.TempPathFactory, one_ray: None) -> Iterator[RayExecutor]:
-    """One actor for all tests after which it, or another one, is there again: one takes seconds to start."""
+    """One actor for all tests that leave an actor behind, since starting one takes seconds."""
     made = RayExecutor(trial_timeout_seconds=4, max_memory_bytes=700_000_000)
     made.prepare()
     made.start(evaluator(), tmp_path_factory.mktemp("driver"))
@@ -61,24 +61,22 @@ def executor(tmp_path_factory: pytest.TempPathFactory, one_ray: None) -> Iterato
 
 
 def process(executor: RayExecutor) -> psutil.Process:
-    """Of the one actor that is ready."""
+    """Return the process of the only ready actor."""
     (pid,) = executor.actors.idle_pids
     return psutil.Process(pid)
 
 
 def workers_of(actor: psutil.Process) -> list[psutil.Process]:
-    """The processes that train for an actor."""
+    """Return the worker processes of an actor."""
     return [child for child in actor.children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 def place(executor: RayExecutor) -> Path:
-    """What its actors have on this node."""
+    """Return the folder of its actors on this node."""
     return shared_path(executor.session_name)
 
 
-def test_an_actor_gives_what_the_driver_itself_would_have_and_the_weights_come_to_the_driver(
-    executor: RayExecutor, tmp_path: Path
-) -> None:
+def test_actor_returns_the_result_of_an_inline_run_and_its_weights(executor: RayExecutor, tmp_path: Path) -> None:
     control, inline = Control(), Control()
     task = FoldTask({"x": 0.5}, 0, MAX_EPOCHS, tmp_path / "trial")
     result, expected = executor.run(task, control), evaluator().run(task, inline)
@@ -92,7 +90,7 @@ def test_an_actor_gives_what_the_driver_itself_would_have_and_the_weights_come_t
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["trial.npz", "winner.npz"]
 
 
-def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(executor: RayExecutor) -> None:
+def test_pruned_and_interrupted_trials_keep_the_worker(executor: RayExecutor) -> None:
     (worker,) = workers_of(process(executor))
     assert run(executor, control=Control(prune_after=2)).outcome.stop_reason is StopReason.PRUNED
     assert run(executor, control=Control(interrupt_after=1)).outcome.stop_reason is StopReason.INTERRUPTED
@@ -108,7 +106,7 @@ def test_pruning_and_interruptions_reach_the_worker_which_stays_warm(executor: R
         ("hog", StopReason.OUT_OF_MEMORY, "max_memory_bytes=700,000,000"),
     ],
 )
-def test_a_worker_that_is_lost_on_its_node_is_replaced_there_and_its_trial_keeps_its_epochs(
+def test_lost_worker_is_replaced_on_its_node_and_its_trial_keeps_its_epochs(
     executor: RayExecutor, kind: str, reason: StopReason, said: str
 ) -> None:
     control = Control()
@@ -126,7 +124,7 @@ def test_a_worker_that_is_lost_on_its_node_is_replaced_there_and_its_trial_keeps
     assert process(executor) == actor
 
 
-def test_an_actor_that_is_killed_loses_its_trial_and_is_replaced(executor: RayExecutor) -> None:
+def test_killed_actor_fails_its_trial_and_is_replaced(executor: RayExecutor) -> None:
     actor = process(executor)
     (worker,) = workers_of(actor)
 
@@ -142,17 +140,17 @@ def test_an_actor_that_is_killed_loses_its_trial_and_is_replaced(executor: RayEx
     assert "the actor of the worker on node" in result.error
     assert result.outcome.epochs_run >= 2
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
-    worker.wait(10)  # raises when it is still there
+    worker.wait(10)  # raises if it is still running
 
 
-def test_an_actor_that_dies_while_it_is_idle_costs_no_trial(executor: RayExecutor) -> None:
+def test_death_of_an_idle_actor_fails_no_trial(executor: RayExecutor) -> None:
     actor = process(executor)
     actor.kill()
     actor.wait(10)
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
 
 
-def test_an_actor_that_is_lost_before_a_trial_has_begun_on_it_costs_no_attempt(
+def test_actor_lost_before_its_trial_begins_costs_no_retry(
     executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, killed = ActorHandle.run, list[int]()
@@ -172,20 +170,20 @@ def test_an_actor_that_is_lost_before_a_trial_has_begun_on_it_costs_no_attempt(
 
 
 class Unknown:
-    """Cannot be read where it is sent to."""
+    """Cannot be unpickled."""
 
     def __reduce__(self) -> Any:
         return os.listdir, ("/no/such/folder",)
 
 
-def test_a_trial_that_a_node_cannot_read_ends_the_study_and_is_not_tried_for_ever(executor: RayExecutor) -> None:
+def test_task_that_cannot_be_unpickled_ends_the_study(executor: RayExecutor) -> None:
     task: Any = FoldTask({"x": Unknown()}, 0, MAX_EPOCHS)  # type: ignore[dict-item]
     with pytest.raises(StudyFailed, match=r"a node cannot run a trial: .*no/such/folder"):
         executor.run(task, Control())
 
 
 @pytest.mark.usefixtures("executor")  # which has one of the two cores
-def test_trials_begin_with_the_actors_that_fit(start: Start) -> None:
+def test_trials_start_with_the_actors_that_fit(start: Start) -> None:
     several = start(workers=3)
     results: list[Any] = []
     threads = [threading.Thread(target=lambda: results.append(run(several, "slow"))) for _ in range(4)]
@@ -200,17 +198,17 @@ def test_trials_begin_with_the_actors_that_fit(start: Start) -> None:
 @pytest.mark.parametrize(
     "options", [{"gpus_per_trial": 1}, {"threads_per_trial": 64}, {"resources": {"unobtainium": 1}}]
 )
-def test_what_no_node_has_is_said_and_not_waited_for(start: Start, options: dict[str, Any]) -> None:
+def test_unavailable_resources_are_refused_after_the_start_timeout(start: Start, options: dict[str, Any]) -> None:
     with pytest.raises(StudyFailed, match=r"has the resources of one trial \(CPU .*\): it has .*CPU 2.* in [1-9] s$"):
         start(start_timeout_seconds=1, **options)
 
 
-def test_a_full_disk_ends_the_study_and_no_trial(executor: RayExecutor) -> None:
+def test_full_disk_ends_the_study(executor: RayExecutor) -> None:
     with pytest.raises(StudyFailed, match=r"on node .*disk is full"):
         run(executor, "full")
 
 
-def test_what_must_stay_hidden_is_hidden_on_a_node_too(start: Start) -> None:
+def test_secrets_are_redacted_on_a_node(start: Start) -> None:
     hide("correct-horse")  # before it starts
     result = run(start(), "secret")
     assert result.error == "ValueError: cannot connect with ***"
@@ -218,16 +216,14 @@ def test_what_must_stay_hidden_is_hidden_on_a_node_too(start: Start) -> None:
     assert "correct-horse" not in result.traceback
 
 
-def test_what_a_model_prints_does_not_come_to_the_driver(
-    executor: RayExecutor, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_model_output_stays_off_the_terminal(executor: RayExecutor, capfd: pytest.CaptureFixture[str]) -> None:
     run(executor, "print")
-    run(executor, "exit")  # so that nothing is held back in a buffer
+    run(executor, "exit")  # flushes what is buffered
     run(executor)  # with a new worker: what the first one printed would have arrived
     assert capfd.readouterr() == ("", "")
 
 
-def test_tasks_that_are_running_when_all_ends_are_interrupted_and_nothing_is_left(start: Start) -> None:
+def test_stop_interrupts_running_tasks_and_leaves_nothing(start: Start) -> None:
     executor, results = start(workers=2), []
     actor = process(executor)
     controls = [Control() for _ in range(3)]
@@ -244,11 +240,11 @@ def test_tasks_that_are_running_when_all_ends_are_interrupted_and_nothing_is_lef
         thread.join(20)
     assert [result.outcome.stop_reason for result in results] == [StopReason.INTERRUPTED] * 3
     for each in (actor, *workers):
-        each.wait(10)  # raises when it is still there
+        each.wait(10)  # raises if it is still running
     assert not place(executor).exists()
 
 
-def test_each_trial_keeps_its_own_result_when_a_model_forks_and_returns_twice(
+def test_model_that_forks_and_returns_twice_is_credited_once(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     executor = start()
@@ -264,7 +260,7 @@ def test_control_answers_each_thread_of_a_model(executor: RayExecutor) -> None:
     assert sorted(control.decided) == list(range(100, 260))
 
 
-def test_a_driver_that_fails_while_a_trial_runs_gives_the_actor_up(executor: RayExecutor) -> None:
+def test_actor_is_replaced_after_an_error_of_the_driver(executor: RayExecutor) -> None:
     class Fails(Control):
         def on_epoch(self, epoch: int, logs: Any) -> Any:
             raise StudyFailed("the disk of the driver is full")
@@ -274,13 +270,13 @@ def test_a_driver_that_fails_while_a_trial_runs_gives_the_actor_up(executor: Ray
     assert run(executor).outcome.stop_reason is StopReason.MAX_EPOCHS
 
 
-def test_a_node_with_other_versions_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_with_other_versions_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.executors.ray.executor.versions", lambda: {"numpy": "1.0"})
     with pytest.raises(StudyFailed, match=r"on node .*other versions than the driver's: numpy .*, not 1\.0"):
         start()
 
 
-def test_a_model_that_cannot_be_sent_is_refused(start: Start) -> None:
+def test_unpicklable_model_is_refused(start: Start) -> None:
     class Local(toy.CurveModel):
         pass
 
@@ -312,9 +308,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("kind", ["slow", pytest.param("hang", marks=pytest.mark.slow)])
-def test_an_actor_and_its_worker_do_not_outlive_a_driver_that_is_killed(
-    kind: str, tmp_path: Path, one_ray: None
-) -> None:
+def test_actor_and_worker_end_with_a_killed_driver(kind: str, tmp_path: Path, one_ray: None) -> None:
     import ray
 
     script = tmp_path / "driver.py"
@@ -329,7 +323,7 @@ def test_an_actor_and_its_worker_do_not_outlive_a_driver_that_is_killed(
     driver.wait()
     driver.stdout.close()
     for each in (actor, worker):
-        each.wait(20)  # raises when it is still there
+        each.wait(20)  # raises if it is still running
 
 
 @pytest.mark.parametrize(
@@ -353,7 +347,7 @@ def test_an_actor_and_its_worker_do_not_outlive_a_driver_that_is_killed(
         ({"start_timeout_seconds": 0}, "executor.start_timeout_seconds"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], key: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RayExecutor(**options)
     assert caught.value.key == key
