@@ -58,14 +58,11 @@ def _describe_resolving(comparison: Comparison, n_more: int) -> str:
 
 def describe_seeds_needed(comparison: Comparison, n_more: int) -> str:
     """Seeds that would probably resolve a pair, for a table; empty if the comparison is exploratory."""
-    if comparison.spending.is_exploratory:
-        return ""
-    where = " in a new comparison" if comparison.plan.max_seeds is None else ""
-    return f"{_count_seeds(comparison, n_more)}{where}"
+    return "" if comparison.spending.is_exploratory else _count_seeds(comparison, n_more)
 
 
 def _count_seeds(comparison: Comparison, n_more: int) -> str:
-    """With ``max_seeds``, the seeds to add; without it, the seeds of a new comparison."""
+    """With ``max_seeds``, the seeds to add; without it, the other seeds that a new comparison needs."""
     n_seeds = len(comparison.seeds)
     is_planned = comparison.plan.max_seeds is not None
     n = n_more if is_planned else n_more + n_seeds

@@ -47,7 +47,7 @@ def test_every_number_of_report_follows_from_runs(
     # The comparison is an MLflow run with the report as artifacts.
     (run,) = [r for r in all_runs(*store) if r.data.tags["hpo.kind"] == "comparison"]
     assert run.data.tags["hpo.verdict"] == page.verdict
-    look = {
+    analysis = {
         "seeds": [0, 1, 2],
         "levels": ["grid", "hyperopt", "random"],
         "spent": 0.05,
@@ -55,7 +55,7 @@ def test_every_number_of_report_follows_from_runs(
         "min_effect": 0.02,
         "alpha": 0.05,
     }
-    assert json.loads(run.data.tags["hpo.look"]) == look
+    assert json.loads(run.data.tags["hpo.look"]) == analysis
     linked = {key.removeprefix("hpo.study."): value for key, value in run.data.tags.items() if "hpo.study." in key}
     assert linked == {row[2]: row[3] for row in page.tables["studies"][1:]}
     artifacts = {file.path for file in store[0].list_artifacts(run.info.run_id)}
@@ -189,8 +189,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 1800.0) -> None:
 def test_killed_comparison_is_resumed(workdir: Path, store: tuple[Any, str]) -> None:
     study = ("model=svm", "dataset=digits", "limits.n_trials=4", "executor.threads_per_trial=1")
     kill_and_resume(workdir, store, ["strategies=[random,optuna]", "seeds=2", *study], "mine-optuna-s0", 4 * 4)
-    looks = json.loads((workdir / "hpo_runs" / "comparisons" / "looks.json").read_text())
-    assert [[look["seeds"] for look in own] for own in looks.values()] == [[[0, 1]]]
+    ledger = json.loads((workdir / "hpo_runs" / "comparisons" / "looks.json").read_text())
+    assert [[each["seeds"] for each in own] for own in ledger.values()] == [[[0, 1]]]
 
 
 @pytest.mark.slow

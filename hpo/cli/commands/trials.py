@@ -1,4 +1,4 @@
-"""``python -m hpo trials``: prints the early-stopping ledger of a study."""
+"""``python -m hpo trials``: prints the trials of a study and a summary of early stopping."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from unit.compare.toy_comparison import BEST, NOISY, WORST, analysed, compared, 
 
 def test_more_seeds_are_computed_for_the_last_analysis() -> None:
     declared = compared(AnalysisPlan(max_seeds=1000), optuna=NOISY, random=BEST).differences[0]
-    # At five of a thousand seeds next to nothing may be spent; at the last look nearly everything.
+    # The analysis of 5 of 1,000 seeds may spend almost nothing; the last one spends almost everything.
     (alone,) = compared(optuna=NOISY, random=BEST).differences
     assert declared.alpha < 1e-6
     assert declared.n_more == alone.n_more

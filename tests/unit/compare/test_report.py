@@ -134,7 +134,7 @@ def test_unresolved_pair_without_max_seeds_shows_other_seeds_needed() -> None:
     made = compared(optuna=NOISY, random=BEST)
     cells = pairs_table(made)[1][0]
     assert made.differences[0].n_more is not None
-    assert cells[-1] == f"unresolved: needs about {made.differences[0].n_more + 5} other seeds in a new comparison"
+    assert cells[-1] == f"unresolved: needs about {made.differences[0].n_more + 5} other seeds"
 
 
 def test_small_differences_have_enough_decimals() -> None:
