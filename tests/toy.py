@@ -1,4 +1,4 @@
-"""A model without a backend, whose curves are a formula, so that what surrounds training can be tested in no time."""
+"""A model without a library, with learning curves from a formula, so that tests of everything else are fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hpo.models.base import Control, Fit, FittedModel, Model
 from hpo.models.fitting import EpochMonitor
 
 _LEAK: list[bytearray] = []
-CHILD = "child-of-the-toy"  # on the command line of a process that a model has started
+CHILD = "child-of-the-toy"  # argument of the process that kind=child starts
 
 
 def dataset() -> Dataset:
@@ -37,8 +37,8 @@ def dataset() -> Dataset:
 class CurveModel(Model):
     """``val_loss`` falls from epoch to epoch towards ``(x - 0.3) ** 2``.
 
-    ``kind`` asks for trouble: ``nan``, ``raise``, ``secret``, ``memory``, ``full`` (disk) or ``slow``; and, for a
-    process that may be lost, ``exit``, ``segfault``, ``hang``, ``hog``, ``leak``, ``child``, ``print`` or, only where
+    ``kind`` selects a failure: ``nan``, ``raise``, ``secret``, ``memory``, ``full`` (disk) or ``slow``; and, for a
+    process that may be lost, ``exit``, ``segfault``, ``hang``, ``hog``, ``leak``, ``child``, ``print`` or, only if
     ``flag_path`` does not exist, ``once``. ``fork`` returns in two processes; ``threads`` calls its control from
     several threads.
     """
@@ -79,7 +79,7 @@ class CurveModel(Model):
         return FittedCurve(np.array([values["x"]]))
 
     def _break_down(self, kind: str) -> None:
-        """What only a process of its own survives."""
+        """Fail in a way that only a separate process survives."""
         match kind:
             case "exit":
                 os._exit(3)
@@ -148,6 +148,6 @@ class FittedCurve(FittedModel):
         np.savez(path, self.weights)
 
     def save(self, path: Path, example: Array) -> None:
-        """Write the weights alone: no library of MLflow's loads this model."""
+        """Write the weights only; MLflow cannot load this folder."""
         path.mkdir()
         self.save_weights(path / "weights.npz")

@@ -1,4 +1,4 @@
-"""Studies of the toy model: in no time, with the real runner and the real tracker."""
+"""Fast studies of the toy model, with the real runner and the real tracker."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SPACE = SearchSpace.from_config(
 
 
 class Listed(Strategy):
-    """Proposes a list of params, and keeps what came back."""
+    """Proposes a list of params, and keeps the trials and measurements that it receives."""
 
     tags = StrategyTags("optuna")
 
@@ -59,7 +59,7 @@ class Listed(Strategy):
 
 
 class Silent:
-    """A view that keeps what it is told."""
+    """A view that shows nothing, and keeps the reasons for stopping."""
 
     def __init__(self) -> None:
         self.stops: list[str] = []
@@ -117,7 +117,7 @@ GOOD = [{"x": x, "kind": "good"} for x in (0.9, 0.5, 0.7, 0.4)]
 
 
 class Place:
-    """One study in one store, run in several sessions."""
+    """One study in one store, which several sessions run."""
 
     def __init__(self) -> None:
         self.store = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))

@@ -1,4 +1,4 @@
-"""What every model keeps to.
+"""The contract suite for models: checks that a study can rely on a model.
 
 ::
 
@@ -7,7 +7,7 @@
     def test_my_model():
         check_model(*parts_of("model=my_mlp", config_dir="conf"))
 
-Training is short and on few rows: what is checked is that a study can rely on the model, not that it is a good one.
+Training is short and on few rows, so that the checks say nothing about the quality of the model.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ from hpo.study.build import build_dataset, build_model, resolve_model
 
 
 def parts_of(*overrides: str, config_dir: str | Path | None = None) -> tuple[Model, Dataset, SearchSpace]:
-    """The model, the data and the search space that the overrides of a command line name, for :func:`check_model`.
+    """Return the model, the dataset and the search space of a command line, for :func:`check_model`.
 
     Args:
-        config_dir: folder with YAML of one's own.
+        overrides: arguments of the command line, such as ``model=svm``.
+        config_dir: folder with config files of your own.
 
     Raises:
-        InputError: when they cannot be made.
+        InputError: if one of them cannot be built.
     """
     configs.register()
     GlobalHydra.instance().clear()
@@ -63,15 +64,16 @@ def parts_of(*overrides: str, config_dir: str | Path | None = None) -> tuple[Mod
 def check_model(
     model: Model, dataset: Dataset, space: SearchSpace | None = None, *, max_epochs: int = 2, n_rows: int = 400
 ) -> None:
-    """Train ``model`` a few times, briefly, and check all that a study relies on.
+    """Train ``model`` a few times, briefly, and check everything that a study relies on.
 
     Args:
-        space: parameters that a study would search, to be checked against the model's.
-        max_epochs: of each training; at least 2.
-        n_rows: the most rows that are trained on and watched.
+        space: the search space to check against the parameters of the model.
+        max_epochs: epochs of each training; at least 2.
+        n_rows: most rows to train on and to watch.
 
     Raises:
-        AssertionError: naming every check that failed. What the model itself raises passes, with a note on the check.
+        AssertionError: if checks fail; the message names each of them.
+        Exception: any exception of the model, with a note that names the check.
     """
     subject = Subject(model, dataset, space, max_epochs, n_rows)
     failed = []
@@ -88,12 +90,12 @@ def check_model(
 
 
 class Subject:
-    """A model that is checked, and some rows to train it on, spread evenly over the data; every fourth is watched."""
+    """The model to check, and rows to train it on: spread evenly over the dataset, every fourth is watched."""
 
     def __init__(
         self, model: Model, dataset: Dataset, space: SearchSpace | None = None, max_epochs: int = 2, n_rows: int = 400
     ) -> None:
-        # As a study does before it trains.
+        # The same preparation as in a study.
         fitting = dataset.with_images_of(model.image_shape) if model.image_shape else dataset
         fitting = fitting.flat() if model.takes_rows else fitting
         model.check_fits(fitting.spec)
@@ -107,33 +109,37 @@ class Subject:
 
     @property
     def own_metrics(self) -> set[str]:
-        """Of the model, without those of the watched rows."""
+        """Names of the model's metrics, without those of the watched rows."""
         return {name for name in self.model.metrics(self.spec) if not name.startswith("val_")}
 
     def fit(
-        self, seed: int = 0, model: Model | None = None, data: FoldData | None = None, answer: _Answer | None = None
+        self,
+        seed: int = 0,
+        model: Model | None = None,
+        data: FoldData | None = None,
+        decisions: FixedDecisions | None = None,
     ) -> tuple[FitLog, FittedModel]:
-        """Train with the model's own defaults."""
+        """Train with the defaults of the model."""
         log, plan = FitLog(max_epochs=self.max_epochs), FitPlan(self.max_epochs, seed)
         if data is not None and data.is_refit:
             plan = replace(plan, early_stopping=EarlyStopping(patience=None, restore_best_weights=False))
-        fit = Fit({}, self.spec, data or self.fold, plan, log, answer or _Answer())
+        fit = Fit({}, self.spec, data or self.fold, plan, log, decisions or FixedDecisions())
         return log, (model or self.model).fit(fit)
 
     @cached_property
     def trained(self) -> tuple[FitLog, FittedModel]:
-        """The first training."""
+        """The log and the model of the first training."""
         return self.fit()
 
     @cached_property
     def trained_again(self) -> tuple[FitLog, FittedModel, list[int]]:
-        """A second one with the same seed, and the epochs that the driver was told of meanwhile."""
-        answer = _Answer()
-        return *self.fit(answer=answer), answer.epochs
+        """The log and the model of a second training with the same seed, and the epochs reported to the driver."""
+        decisions = FixedDecisions()
+        return *self.fit(decisions=decisions), decisions.epochs
 
 
-class _Answer(Undisturbed):
-    """A driver that says the same after every epoch, and between batches; see :class:`hpo.models.base.Control`."""
+class FixedDecisions(Undisturbed):
+    """A driver with a fixed decision after each epoch and one between batches; records the reported epochs."""
 
     def __init__(self, after_epoch: Decision = Decision.CONTINUE, between: Decision = Decision.CONTINUE) -> None:
         self._after_epoch, self._between = after_epoch, between
@@ -147,11 +153,13 @@ class _Answer(Undisturbed):
         return self._between
 
 
-def check_parameters_have_defaults_inside_the_space(subject: Subject) -> None:
+def check_defaults_are_in_the_search_space(subject: Subject) -> None:
     tunables = dict(subject.model.tunables)
-    assert all(isinstance(name, str) for name in tunables), "a name is no text"
+    assert all(isinstance(name, str) for name in tunables), "the name of a parameter is not text"
     subject.model.tunables.clear()
-    assert subject.model.tunables == tunables, "the model's own parameters can be changed from outside"
+    assert subject.model.tunables == tunables, (
+        "tunables returns the model's own dictionary, which callers can change; return a copy"
+    )
     if subject.space is None:
         return
     unknown = set(subject.space) - set(tunables)
@@ -161,93 +169,101 @@ def check_parameters_have_defaults_inside_the_space(subject: Subject) -> None:
     assert not outside, f"defaults outside the search space: { {name: start[name] for name in outside} }"
 
 
-def check_a_budget_has_words(subject: Subject) -> None:
+def check_budgets_are_described(subject: Subject) -> None:
     whole, part = subject.model.describe_budget(9, 1.0), subject.model.describe_budget(3, 1 / 3)
-    assert whole != part, f"a whole budget and a third of it are both {whole!r}"
+    assert whole != part, f"describe_budget returns {whole!r} for the whole budget and for a third of it"
 
 
-def check_the_log_is_filled_with_the_metrics_that_are_promised(subject: Subject) -> None:
+def check_log_has_the_promised_metrics(subject: Subject) -> None:
     log, _ = subject.trained
     promised = set(subject.model.metrics(subject.spec))
     assert set(log.history) == promised, f"reports {sorted(log.history)}, promised {sorted(promised)}"
     assert log.stop_reason.state is State.COMPLETE, f"training ended as {log.stop_reason}: {log.problem}"
     n_epochs = subject.max_epochs if subject.model.has_epochs else 1
-    assert log.epochs_run == n_epochs, f"{log.epochs_run} epochs run of {n_epochs}"
+    assert log.epochs_run == n_epochs, f"the log has {log.epochs_run} epochs, expected {n_epochs}"
     counts = {name: len(values) for name, values in log.history.items()}
-    assert set(counts.values()) == {n_epochs}, f"values an epoch are missing: {counts}"
+    assert set(counts.values()) == {n_epochs}, f"each metric must have one value for each epoch, found {counts}"
     best = min(log.history["val_loss"])
     assert log.best_value == best, f"the best val_loss is {best}, the log says {log.best_value}"
     assert log.best_epoch == log.history["val_loss"].index(best), f"best_epoch is {log.best_epoch}"
-    assert {"build", "train"} <= set(log.seconds), f"seconds of {sorted(log.seconds)} only"
+    assert {"build", "train"} <= set(log.seconds), (
+        f"the log needs the seconds of build and train, and has those of {sorted(log.seconds)}"
+    )
 
 
-def check_every_epoch_is_reported_while_it_trains(subject: Subject) -> None:
+def check_every_epoch_is_reported(subject: Subject) -> None:
     log, _, epochs = subject.trained_again
-    assert epochs == list(range(log.epochs_run)), f"told of epochs {epochs}, of {log.epochs_run}"
+    assert epochs == list(range(log.epochs_run)), f"reported epochs {epochs} to the driver, ran {log.epochs_run}"
 
 
-def check_equal_seeds_train_equally(subject: Subject) -> None:
+def check_equal_seeds_give_equal_results(subject: Subject) -> None:
     (first, fitted), (again, same, _) = subject.trained, subject.trained_again
-    assert again.history == first.history, f"one seed, two curves: {first.history}, {again.history}"
+    assert again.history == first.history, (
+        f"two trainings with one seed have different curves: {first.history}, {again.history}"
+    )
     a, b = fitted.predict(subject.x), same.predict(subject.x)
-    assert np.array_equal(a, b), f"one seed, two predictions, different by {_distance(a, b)}"
+    assert np.array_equal(a, b), f"two trainings with one seed predict differently, by {_distance(a, b)}"
 
 
-def check_a_pruner_or_an_interrupt_ends_training(subject: Subject) -> None:
+def check_pruning_and_interrupts_end_training(subject: Subject) -> None:
     if not subject.model.has_epochs:
         return
-    for answer, reason in (
-        (_Answer(after_epoch=Decision.PRUNE), StopReason.PRUNED),
-        (_Answer(after_epoch=Decision.INTERRUPT), StopReason.INTERRUPTED),
-        (_Answer(between=Decision.INTERRUPT), StopReason.INTERRUPTED),
+    for decisions, reason in (
+        (FixedDecisions(after_epoch=Decision.PRUNE), StopReason.PRUNED),
+        (FixedDecisions(after_epoch=Decision.INTERRUPT), StopReason.INTERRUPTED),
+        (FixedDecisions(between=Decision.INTERRUPT), StopReason.INTERRUPTED),
     ):
-        log, _ = subject.fit(answer=answer)
-        assert log.stop_reason is reason, f"told to stop ({reason}), it ended as {log.stop_reason}"
-        assert log.epochs_run < subject.max_epochs, f"told to stop ({reason}), it went on for {log.epochs_run} epochs"
+        log, _ = subject.fit(decisions=decisions)
+        assert log.stop_reason is reason, f"the driver stopped training ({reason}), but it ended as {log.stop_reason}"
+        assert log.epochs_run < subject.max_epochs, (
+            f"the driver stopped training ({reason}), but it ran {log.epochs_run} epochs"
+        )
 
 
-def check_predictions_are_finite_and_one_a_row(subject: Subject) -> None:
+def check_predictions_are_finite_for_every_row(subject: Subject) -> None:
     _, fitted = subject.trained
     predicted, n = np.asarray(fitted.predict(subject.x)), len(subject.x)
-    assert len(predicted) == n, f"{len(predicted)} predictions of {n} rows"
-    assert np.isfinite(predicted).all(), "predictions that are not finite"
-    answers, scores = fitted.predict_targets(subject.x)
-    assert answers.shape == (n,), f"answers of shape {answers.shape}, of {n} rows"
+    assert len(predicted) == n, f"{len(predicted)} predictions for {n} rows"
+    assert np.isfinite(predicted).all(), "some predictions are not finite"
+    targets, scores = fitted.predict_targets(subject.x)
+    assert targets.shape == (n,), f"predicted targets have shape {targets.shape}, expected {(n,)}"
     if subject.spec.is_regression:
-        assert scores is None, "a regression has scores of classes"
-        assert np.isfinite(answers).all(), "answers that are not finite"
+        assert scores is None, "a regressor returns class scores"
+        assert np.isfinite(targets).all(), "some predicted targets are not finite"
         return
     classes = range(subject.spec.n_classes)
-    assert set(np.unique(answers)) <= set(classes), f"labels {np.unique(answers)}, classes {list(classes)}"
+    assert set(np.unique(targets)) <= set(classes), f"predicted labels {np.unique(targets)}, classes {list(classes)}"
     if scores is not None:
         wanted = (n, len(classes))
-        assert scores.shape == wanted, f"scores of shape {scores.shape}, not {wanted}"
-        assert np.isfinite(scores).all(), "scores that are not finite"
+        assert scores.shape == wanted, f"scores have shape {scores.shape}, expected {wanted}"
+        assert np.isfinite(scores).all(), "some scores are not finite"
 
 
-def check_evaluation_has_the_names_of_training(subject: Subject) -> None:
+def check_evaluation_reports_the_metrics_of_training(subject: Subject) -> None:
     _, fitted = subject.trained
     own = fitted.evaluate(subject.x, subject.y)
     assert set(own) == subject.own_metrics, f"evaluates {sorted(own)}, training reports {sorted(subject.own_metrics)}"
     bad = [name for name, value in own.items() if not math.isfinite(value)]
-    assert not bad, f"{', '.join(bad)} not finite"
+    assert not bad, f"{', '.join(bad)}: not finite"
     known = metrics.names(subject.spec)
     missing = set(known) - set(fitted.evaluate(subject.x, subject.y, known))
-    assert not missing, f"does not evaluate {', '.join(sorted(missing))} when asked to"
+    assert not missing, f"evaluate() ignores the extra metrics {', '.join(sorted(missing))}"
 
 
-def check_weights_bring_the_model_back(subject: Subject) -> None:
+def check_weights_restore_the_model(subject: Subject) -> None:
     _, fitted = subject.trained
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"weights{subject.model.weights_suffix}"
         fitted.save_weights(path)
         fitted.save_weights(path)  # replaces
         left = [file.name for file in Path(folder).iterdir()]
-        assert left == [path.name], f"writes {left}, not only {path.name}"
+        assert left == [path.name], f"save_weights writes {left}, expected only {path.name}"
         restored = subject.model.restore({}, subject.spec, path)
     before, after = fitted.predict(subject.x), restored.predict(subject.x)
-    assert np.array_equal(before, after), f"the restored model predicts otherwise, by {_distance(before, after)}"
-    assert restored.evaluate(subject.x, subject.y) == fitted.evaluate(subject.x, subject.y), "it evaluates otherwise"
+    assert np.array_equal(before, after), f"the restored model predicts differently, by {_distance(before, after)}"
+    assert restored.evaluate(subject.x, subject.y) == fitted.evaluate(subject.x, subject.y), (
+        "the restored model has other metrics"
+    )
 
 
 def check_mlflow_loads_the_saved_model(subject: Subject) -> None:
@@ -269,45 +285,47 @@ def check_mlflow_loads_the_saved_model(subject: Subject) -> None:
     assert is_close, f"the saved model predicts differently, by {_distance(found, expected)}"
 
 
-def check_the_winner_is_refitted_with_nothing_to_watch(subject: Subject) -> None:
+def check_refit_works_without_watched_rows(subject: Subject) -> None:
     x, y = subject.fold.x_train.copy(), subject.fold.y_train.copy()
     log, fitted = subject.fit(data=FoldData(x, y, None, None))
     assert log.stop_reason.state is State.COMPLETE, f"training ended as {log.stop_reason}: {log.problem}"
     watched = [name for name in log.history if name.startswith("val_")]
-    assert not watched, f"reports {', '.join(watched)} with nothing to watch"
+    assert not watched, f"reports {', '.join(watched)} without watched rows"
     assert len(fitted.predict(subject.x)) == len(subject.x)
     is_kept = _same(x, subject.fold.x_train) and _same(y, subject.fold.y_train)
-    assert is_kept, "training has changed the data"
+    assert is_kept, "training changes the arrays of the dataset"
 
 
-def check_it_can_be_sent_to_a_worker(subject: Subject) -> None:
+def check_model_can_be_pickled(subject: Subject) -> None:
     try:
         sent = pickle.loads(pickle.dumps(subject.model))  # noqa: S301 the model's own
     except Exception as error:
         raise AssertionError(
-            f"cannot be pickled ({type(error).__name__}: {error}); functions have to lie in a module"
+            f"cannot be pickled ({type(error).__name__}: {error}); functions must be defined in a module"
         ) from error
-    # As texts, since NaN, a default of XGBoost's, is not equal to itself.
-    assert repr(sent.tunables) == repr(subject.model.tunables), "its parameters have changed on the way"
+    # Compared as text, since NaN, a default of XGBoost, is not equal to itself.
+    assert repr(sent.tunables) == repr(subject.model.tunables), "pickling changes its parameters"
     log, fitted = subject.fit(model=sent)
     first, trained = subject.trained
-    assert log.history == first.history, "it trains otherwise after it was sent"
-    assert np.array_equal(fitted.predict(subject.x), trained.predict(subject.x)), "it predicts otherwise"
+    assert log.history == first.history, "the unpickled model trains differently"
+    assert np.array_equal(fitted.predict(subject.x), trained.predict(subject.x)), (
+        "the unpickled model predicts differently"
+    )
 
 
 MODEL_CHECKS: tuple[Callable[[Subject], None], ...] = (
-    check_parameters_have_defaults_inside_the_space,
-    check_a_budget_has_words,
-    check_the_log_is_filled_with_the_metrics_that_are_promised,
-    check_every_epoch_is_reported_while_it_trains,
-    check_equal_seeds_train_equally,
-    check_a_pruner_or_an_interrupt_ends_training,
-    check_predictions_are_finite_and_one_a_row,
-    check_evaluation_has_the_names_of_training,
-    check_weights_bring_the_model_back,
+    check_defaults_are_in_the_search_space,
+    check_budgets_are_described,
+    check_log_has_the_promised_metrics,
+    check_every_epoch_is_reported,
+    check_equal_seeds_give_equal_results,
+    check_pruning_and_interrupts_end_training,
+    check_predictions_are_finite_for_every_row,
+    check_evaluation_reports_the_metrics_of_training,
+    check_weights_restore_the_model,
     check_mlflow_loads_the_saved_model,
-    check_the_winner_is_refitted_with_nothing_to_watch,
-    check_it_can_be_sent_to_a_worker,
+    check_refit_works_without_watched_rows,
+    check_model_can_be_pickled,
 )
 
 

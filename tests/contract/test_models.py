@@ -1,4 +1,4 @@
-"""What every model in ``conf/model`` keeps to."""
+"""Every model in ``conf/model`` passes the contract suite."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from .test_configs import BEGIN_FROM_A_STUDY, compose
 
 
 def reviews() -> Dataset:
-    """The text of a digit: its row and column for every dark pixel, as a word; classes are even and odd."""
+    """Digits as texts, with one word for the position of each dark pixel; the classes are even and odd."""
     loaded = digits.load()
 
     def words(images: np.ndarray) -> np.ndarray:
@@ -35,14 +35,14 @@ def reviews() -> Dataset:
 
 
 def series() -> Dataset:
-    """Windows of a wave that grows, in the order of time."""
+    """Windows of a growing wave, ordered by time."""
     values = 50 + np.arange(1008) / 10 + 20 * np.sin(np.arange(1008) / 4)
     x = np.lib.stride_tricks.sliding_window_view(values[:-1], 8)[:, :, None].astype("float32")
     y = values[8:]
     return Dataset("series", x[:800], y[:800], x[800:], y[800:], source="a wave", gap=0)
 
 
-# Of models that are for neither images nor rows of digits: data that they are for.
+# Datasets of models that take neither images nor rows of digits.
 NATURAL: dict[str, Callable[[], Dataset]] = {
     "text_bow_mlp": reviews,
     "text_rnn": reviews,
@@ -61,13 +61,13 @@ class Control:
 
 
 def cases() -> list[Any]:
-    """Every model; networks, whose every training is traced anew, in the full tier but for two."""
+    """Every model; networks, which are compiled for each training, are in the full tier except for two."""
     folder = configs.resource_dir("conf") / "model"
 
     def is_quick(name: str) -> bool:
         return name in QUICK_NETWORKS or "sklearn_model" in (folder / f"{name}.yaml").read_text(encoding="utf-8")
 
-    # An objective keeps to another contract: tests/unit/test_objective.py.
+    # Objectives have a contract of their own: tests/unit/evaluation/test_objective_evaluator.py.
     names = [name for name in configs.options("model") if name != "optuna_objective"]
     return [n if is_quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
@@ -112,31 +112,31 @@ def fit(model: Model, data: Dataset, seed: int) -> tuple[FitLog, np.ndarray, Fit
     return log, fitted.predict(data.x_test[:200]), fitted
 
 
-def test_it_keeps_to_the_contract(model: Model, data: Dataset) -> None:
+def test_model_passes_the_contract_suite(model: Model, data: Dataset) -> None:
     check_model(model, data)
 
 
-def test_the_winner_is_refitted_without_anything_to_watch(name: str, model: Model, data: Dataset) -> None:
+def test_refit_without_watched_rows_learns(name: str, model: Model, data: Dataset) -> None:
     log = FitLog()
     plan = FitPlan(2, 1, EarlyStopping(patience=None, restore_best_weights=False))
     fitted = model.fit(Fit({}, data.spec, FoldData(data.x, data.y, None, None), plan, log, Control()))
     assert log.stop_reason.state is State.COMPLETE
     assert not any(name.startswith("val_") for name in log.history)
     quality = "r2" if data.is_regression else "accuracy"
-    # Two epochs on 350 rows are not enough for a network to beat the mean of a real target.
+    # A network does not beat the mean of a real target after two epochs on 350 rows.
     least = -1.0 if name == "mlp_regressor" else 0.0 if data.is_regression else 0.5
     assert fitted.evaluate(data.x_test, data.y_test, [quality])[quality] > least
 
 
-def test_unequal_seeds_train_unequally(model: Model, data: Dataset) -> None:
+def test_different_seeds_give_different_results(model: Model, data: Dataset) -> None:
     (log, predicted, _), (unequal, other, _) = (fit(model, data, seed) for seed in (0, 1))
-    # Estimators that draw nothing, or nothing on so few rows.
+    # Some estimators use no random numbers, or none on so few rows.
     draws = "max_bins" not in model.tunables and getattr(model, "_takes_seed", True)
     if draws:
         assert unequal.history != log.history or not np.array_equal(predicted, other)
 
 
-# In another process, in which hpo cannot be imported.
+# Runs in a process in which hpo cannot be imported.
 LOAD = """
 import sys
 
@@ -150,12 +150,12 @@ np.save(sys.argv[1] + "/found.npy", model.predict(np.load(sys.argv[1] + "/x.npy"
 """
 
 
-def test_a_logged_network_loads_without_hpo(model: Model, data: Dataset, tmp_path: Path) -> None:
+def test_saved_network_loads_without_hpo(model: Model, data: Dataset, tmp_path: Path) -> None:
     if not isinstance(model, KerasModel):
         return  # skops loads only classes that it knows, and none of hpo
     _, predicted, fitted = fit(model, data, 0)
     fitted.save(tmp_path / "model", data.x[:2])
     np.save(tmp_path / "x.npy", data.x_test[:200])
     subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], check=True, capture_output=True)
-    # Another process may add in another order.
+    # Another process may add numbers in another order.
     assert np.allclose(np.load(tmp_path / "found.npy"), predicted, rtol=1e-5, atol=1e-6)

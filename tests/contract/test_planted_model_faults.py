@@ -1,4 +1,4 @@
-"""The model checks catch what they are there for: each planted fault is found, by the check that is meant to."""
+"""Each planted fault of a model is found by the check that is meant to find it."""
 
 import copy
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from hpo.testing import MODEL_CHECKS, check_model, parts_of
 
 
 class Forest(SklearnModel):
-    """Right, before something is broken in it."""
+    """A sound model; subclasses break one thing in it."""
 
     def __init__(self) -> None:
         options = {"grows": "n_estimators", "grow_by": 2, "max_depth": 4}
@@ -159,30 +159,30 @@ class HasOneWord(Forest):
 
 
 FAULTS = {
-    PromisesMore: "the_log_is_filled_with_the_metrics_that_are_promised",
-    IsDeaf: "a_pruner_or_an_interrupt_ends_training",
-    IsMute: "every_epoch_is_reported_while_it_trains",
-    ForgetsTheSeed: "equal_seeds_train_equally",
-    ChangesTheData: "the_winner_is_refitted_with_nothing_to_watch",
-    WatchesItsRefit: "the_winner_is_refitted_with_nothing_to_watch",
-    RestoresAnother: "weights_bring_the_model_back",
+    PromisesMore: "log_has_the_promised_metrics",
+    IsDeaf: "pruning_and_interrupts_end_training",
+    IsMute: "every_epoch_is_reported",
+    ForgetsTheSeed: "equal_seeds_give_equal_results",
+    ChangesTheData: "refit_works_without_watched_rows",
+    WatchesItsRefit: "refit_works_without_watched_rows",
+    RestoresAnother: "weights_restore_the_model",
     SavesNothing: "mlflow_loads_the_saved_model",
     SavesAnother: "mlflow_loads_the_saved_model",
-    HidesARow: "predictions_are_finite_and_one_a_row",
-    RenamesAMetric: "evaluation_has_the_names_of_training",
-    HoldsALambda: "it_can_be_sent_to_a_worker",
-    SharesItsParameters: "parameters_have_defaults_inside_the_space",
-    HasOneWord: "a_budget_has_words",
+    HidesARow: "predictions_are_finite_for_every_row",
+    RenamesAMetric: "evaluation_reports_the_metrics_of_training",
+    HoldsALambda: "model_can_be_pickled",
+    SharesItsParameters: "defaults_are_in_the_search_space",
+    HasOneWord: "budgets_are_described",
 }
 
 
 @pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
-def test_a_fault_is_found(kind: type[Forest]) -> None:
+def test_planted_fault_is_found(kind: type[Forest]) -> None:
     with pytest.raises(AssertionError, match=rf"(?m)^{FAULTS[kind]}: "):
         check_model(kind(), breast_cancer())
 
 
-def test_without_a_fault_nothing_is_found_and_no_check_is_without_a_fault() -> None:
+def test_sound_model_passes_and_every_check_has_a_planted_fault() -> None:
     check_model(Forest(), breast_cancer())
     assert {check.__name__.removeprefix("check_") for check in MODEL_CHECKS} == set(FAULTS.values())
 
@@ -197,22 +197,22 @@ def test_without_a_fault_nothing_is_found_and_no_check_is_without_a_fault() -> N
         ({"leaves": {"type": "int", "low": 2, "high": 9}}, "names leaves, which the model does not have"),
     ],
 )
-def test_a_space_that_does_not_fit_is_found(space: Mapping[str, Mapping[str, Any]], said: str) -> None:
+def test_search_space_that_does_not_fit_is_found(space: Mapping[str, Mapping[str, Any]], said: str) -> None:
     with pytest.raises(AssertionError, match=said):
         check_model(Forest(), breast_cancer(), SearchSpace.from_config(space))
 
 
-def test_what_a_model_raises_says_which_check_it_failed() -> None:
+def test_exception_of_the_model_names_the_check() -> None:
     class Raises(Forest):
         def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
             raise ValueError("no such weights")
 
     with pytest.raises(ValueError, match="no such weights") as caught:
         check_model(Raises(), breast_cancer())
-    assert caught.value.__notes__ == ["while checking of Raises: weights_bring_the_model_back"]
+    assert caught.value.__notes__ == ["while checking of Raises: weights_restore_the_model"]
 
 
-def test_the_parts_that_a_command_line_names() -> None:
+def test_parts_are_built_from_overrides() -> None:
     model, dataset, space = parts_of("model=svm", "model.C=3.0", "~search_space.degree")
     assert model.tunables["C"] == 3.0
     assert dataset.name == "breast_cancer"

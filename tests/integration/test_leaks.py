@@ -1,4 +1,4 @@
-"""No row is seen where it must not be: proven with rows that carry their number, and with labels that mean nothing."""
+"""No row leaks: shown with rows that carry their own number, and with labels that are random."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ N, N_TEST = 90, 30
 
 
 class Silent:
-    """A view that says nothing."""
+    """A view that shows nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: None
@@ -55,7 +55,7 @@ def build_mlp(data: DataSpec, *, units: int = 4) -> keras.Model:
 
 
 def numbered() -> Dataset:
-    """Rows whose first feature is their own number; those of the test split come last."""
+    """Rows with their own number as the first feature; test rows have the highest numbers."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(N + N_TEST, 4))
     x[:, 0] = np.arange(N + N_TEST)
@@ -101,7 +101,7 @@ def run(built: Study, workdir: Path) -> Result:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int | None, str], set[int]]:
-    """(fold or None outside of one, what for) → the rows that the libraries were handed."""
+    """(fold, or None outside of a fold; purpose) → the rows that the libraries receive."""
     rows: dict[tuple[int | None, str], set[int]] = defaultdict(set)
     fold: list[int | None] = [None]
 
@@ -145,7 +145,7 @@ MODELS: dict[str, tuple[Callable[[], Model], Any]] = {
     "strategy", [GridStrategy(), HyperbandStrategy(), HyperoptStrategy()], ids=lambda s: s.tags.backend
 )
 @pytest.mark.parametrize("name", list(MODELS))
-def test_no_scored_row_reaches_training_and_no_test_row_anything_before_the_end(
+def test_scored_rows_are_not_trained_on_and_test_rows_are_not_used_before_the_end(
     name: str, strategy: Strategy, seen: dict[tuple[int | None, str], set[int]], workdir: Path, monkeypatch: Any
 ) -> None:
     make, space = MODELS[name]
@@ -168,25 +168,25 @@ def test_no_scored_row_reaches_training_and_no_test_row_anything_before_the_end(
         assert searching[fold, "fit"] == train
         if name == "keras":
             assert searching[fold, "watch"] == watch
-            # Keras watches by evaluating; a sample of the training rows is scored once training is over.
+            # Keras evaluates the watched rows; a sample of the training rows is scored after training.
             assert searching[fold, "evaluate"] - train == score | watch
         else:
             assert searching[fold, "transform"] == train | watch | score
     outside = {key: rows for key, rows in searching.items() if key[0] is None}
     if name == "keras":
-        outside.pop((None, "evaluate"), None)  # of one empty sample, for the names of the metrics
+        outside.pop((None, "evaluate"), None)  # one empty sample, for the names of the metrics
     assert not any(outside.values())
     assert not any(rows & test_rows for rows in searching.values())
-    # The refit sees all training rows and no other; the test split is scored by it.
+    # The refit trains on all training rows and no others, and then scores the test split.
     assert seen[None, "fit"] == set(range(N))
     scored = seen[None, "evaluate" if name == "keras" else "transform"]
     assert test_rows <= scored
 
 
-def test_the_spy_would_notice_rows_that_are_scored_while_they_are_watched(
+def test_leak_check_detects_scored_rows_that_are_watched(
     seen: dict[tuple[int | None, str], set[int]], workdir: Path
 ) -> None:
-    """In hold-out the watched rows are the scored ones, by design: the same assertion fails there."""
+    """In hold-out, the watched rows are the scored rows by design, and the recording shows it."""
     make, space = MODELS["keras"]
     run(study(make(), numbered(), Holdout(0.3), GridStrategy(), space), workdir)
     (split,) = Holdout(0.3).splits(numbered().y, 0)
@@ -197,22 +197,20 @@ N_NOISE, N_SHUFFLES, N_TRIALS = 300, 5, 2
 
 
 def noise(shuffle: int) -> Dataset:
-    """Features and shuffled labels that have nothing to do with each other."""
+    """Features, and shuffled labels that do not depend on them."""
     rng = np.random.default_rng(shuffle)
     x = rng.normal(size=(2 * N_NOISE, 8))
     y = rng.permutation(np.arange(2 * N_NOISE) % 2)
     return Dataset(f"noise{shuffle}", x[:N_NOISE], y[:N_NOISE], x[N_NOISE:], y[N_NOISE:], source="tests")
 
 
-def test_with_shuffled_labels_nothing_is_better_than_chance_but_what_was_selected(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Five shuffles, each with two networks over three folds and early stopping.
+def test_scores_on_shuffled_labels_are_at_chance(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train two networks on three folds with early stopping, for each of five shuffles.
 
-    Every row is scored once a trial, so that a trial's mean has the standard deviation 0.5 / √300 under the null, and
-    the mean over shuffles (networks of one shuffle counted as one) 0.013; five of them are passed once in two million
-    times. Watched accuracies are chosen as the best of an epoch: they lie above chance, which shows that a score
-    taken there would be noticed.
+    Each row is scored once per trial, so that under the null hypothesis the mean of a trial has a standard deviation of
+    0.5 / √300, and the mean over shuffles (networks of one shuffle counted as one) of 0.013. A deviation of five of
+    these occurs once in two million times. The watched accuracy of the best epoch is selected, so that it is above
+    chance: a score that was taken there would fail this test.
     """
     monkeypatch.setattr(Tracker, "log_model", lambda *_: "models:/none")
     model = KerasModel(build_mlp, batch_size=32)
@@ -234,7 +232,7 @@ def test_with_shuffled_labels_nothing_is_better_than_chance_but_what_was_selecte
     error = 0.5 / math.sqrt(N_NOISE * N_SHUFFLES)
     assert abs(np.mean(means) - 0.5) < 5 * error, means
     assert abs(np.mean(tests) - 0.5) < 5 * error, tests
-    # The best of N is above chance by selection alone: held against the maximum of N normal ones, plus 5 errors.
+    # The best of N trials is above chance by selection alone: at most the maximum of N normal values, plus 5 errors.
     null_maximum = 0.5 + math.sqrt(2 * math.log(N_TRIALS)) * 0.5 / math.sqrt(N_NOISE)
     assert np.mean(winners) < null_maximum + 5 * error, winners
     assert np.mean(watched) > 0.5 + 3 * error, "early stopping has nothing to choose from"

@@ -1,4 +1,4 @@
-"""The logged model: loaded and served, it says of the test split what the study said."""
+"""The logged model reproduces the test score when it is loaded and when it is served."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], address: str, log: P
     raise AssertionError(log.read_text())
 
 
-def test_the_best_model_classifies_the_test_split_as_the_study_says(
+def test_loaded_and_served_model_reproduces_the_test_score(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], workdir: Path
 ) -> None:
     assert hpo(*small, "model.filters=4", "limits.n_trials=2", "max_epochs=4", "study=mine") == 0
@@ -93,7 +93,7 @@ def test_the_best_model_classifies_the_test_split_as_the_study_says(
 
 
 @pytest.mark.parametrize("model", ["svm", "gradient_boosting"])
-def test_the_refitted_winner_of_folds_is_the_one_that_is_logged_and_tested(
+def test_refitted_model_is_logged_and_tested(
     model: str, hpo: Callable[..., int], read: Callable[..., Any], workdir: Path
 ) -> None:
     study = (

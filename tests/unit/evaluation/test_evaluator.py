@@ -19,7 +19,7 @@ from hpo.study.compatibility import check_space_fits
 
 
 class Control:
-    """Prunes at an epoch, or raises there, and remembers what it was told."""
+    """Prunes at an epoch, or raises, and records the reported epochs."""
 
     def __init__(self, prune_at: int | None = None, error: Exception | None = None) -> None:
         self.prune_at, self.error = prune_at, error
@@ -45,7 +45,7 @@ def run(tmp_path: Path, params: dict[str, Any], control: Control | None = None, 
     return evaluator().run(task, control or Control())
 
 
-def test_a_good_fold_carries_curves_outcome_seed_score_and_weights(tmp_path: Path) -> None:
+def test_fold_result_has_curves_outcome_seed_score_and_weights(tmp_path: Path) -> None:
     control = Control()
     result = run(tmp_path, {"x": 0.5}, control)
     assert result.score == pytest.approx(0.04 + 0.1 / 4)
@@ -58,7 +58,7 @@ def test_a_good_fold_carries_curves_outcome_seed_score_and_weights(tmp_path: Pat
     assert {"train", "score"} <= set(result.seconds)
 
 
-def test_weights_are_saved_only_where_the_score_beats_the_best(tmp_path: Path) -> None:
+def test_weights_are_saved_only_if_the_score_beats_the_best(tmp_path: Path) -> None:
     assert run(tmp_path, {"x": 0.5}, save_above=0.01).weights_path is None
     assert run(tmp_path, {"x": 0.5}, save_above=0.5).weights_path is not None
 
@@ -71,9 +71,7 @@ def test_weights_are_saved_only_where_the_score_beats_the_best(tmp_path: Path) -
         ("nan", StopReason.DIVERGED, "loss is not finite after epoch 1", 2),
     ],
 )
-def test_a_failure_of_the_model_is_a_failed_fold_that_keeps_its_epochs(
-    tmp_path: Path, kind: str, reason: StopReason, error: str, n_epochs: int
-) -> None:
+def test_failed_fold_keeps_its_epochs(tmp_path: Path, kind: str, reason: StopReason, error: str, n_epochs: int) -> None:
     result = run(tmp_path, {"kind": kind})
     assert result.outcome.stop_reason is reason
     assert result.outcome.stop_reason.state is State.FAIL
@@ -84,7 +82,7 @@ def test_a_failure_of_the_model_is_a_failed_fold_that_keeps_its_epochs(
     assert len(result.history.get("val_loss", ())) == result.outcome.epochs_run == n_epochs
 
 
-def test_a_pruned_fold_keeps_what_it_measured_and_has_no_score(tmp_path: Path) -> None:
+def test_pruned_fold_keeps_its_epochs_without_a_score(tmp_path: Path) -> None:
     result = run(tmp_path, {"x": 0.5}, Control(prune_at=1))
     assert result.outcome.stop_reason is StopReason.PRUNED
     assert result.outcome.epochs_saved == 2
@@ -92,13 +90,13 @@ def test_a_pruned_fold_keeps_what_it_measured_and_has_no_score(tmp_path: Path) -
     assert result.score is None
 
 
-def test_the_driver_s_own_failure_is_not_the_model_s(tmp_path: Path) -> None:
+def test_driver_error_is_not_recorded_as_a_model_failure(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="store is gone"):
         run(tmp_path, {"x": 0.5}, Control(error=RuntimeError("store is gone")))
 
 
 @pytest.mark.parametrize("key", ["objective.metric", "early_stopping.monitor"])
-def test_a_metric_that_the_model_does_not_report_is_refused(key: str) -> None:
+def test_metric_that_the_model_does_not_report_is_refused(key: str) -> None:
     objective = Objective.of("val_auc") if key == "objective.metric" else None
     stopping = EarlyStopping("val_auc") if key != "objective.metric" else None
     with pytest.raises(ConfigError, match=r"a metric of this model and data: .*val_loss") as caught:
@@ -106,25 +104,25 @@ def test_a_metric_that_the_model_does_not_report_is_refused(key: str) -> None:
     assert caught.value.key == key
 
 
-def test_a_score_of_the_training_rows_is_no_objective() -> None:
+def test_training_metric_is_refused_as_objective() -> None:
     with pytest.raises(ConfigError, match=r"objective\.metric=val_loss"):
         evaluator(Objective.of("loss"), None)
 
 
-def test_the_score_of_an_epoch_whose_weights_are_lost_is_refused() -> None:
+def test_best_epoch_needs_restored_weights() -> None:
     stopping = EarlyStopping(restore_best_weights=False)
     with pytest.raises(ConfigError, match="restore_best_weights"):
         evaluator(Objective.of("val_loss"), stopping)
     assert evaluator(Objective.of("val_loss", epoch="last"), stopping).n_folds == 1
 
 
-def test_a_space_must_name_what_the_model_has() -> None:
+def test_search_space_may_only_name_parameters_of_the_model() -> None:
     check_space_fits(["x"], toy.CurveModel().tunables)
     with pytest.raises(ConfigError, match="x, kind, depth, rate"):
         check_space_fits(["x", "units"], toy.CurveModel().tunables)
 
 
-def test_folds_follow_from_the_study_seed_alone() -> None:
+def test_folds_depend_on_the_study_seed_only() -> None:
     def digest(seed: int) -> str:
         found = Evaluator(
             toy.CurveModel(), toy.dataset(), Holdout(0.2), Objective.of("val_loss"), EarlyStopping(), seed
@@ -134,7 +132,7 @@ def test_folds_follow_from_the_study_seed_alone() -> None:
     assert digest(0) == digest(0) != digest(1)
 
 
-def test_a_fold_result_becomes_json_without_curves(tmp_path: Path) -> None:
+def test_fold_summary_is_json_without_curves(tmp_path: Path) -> None:
     summary = run(tmp_path, {"x": 0.5}).summary()
     assert summary["outcome"]["epochs_saved"] == 0
     assert summary["outcome"]["stop_reason"] == "max_epochs"

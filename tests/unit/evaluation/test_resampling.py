@@ -28,7 +28,7 @@ FOLDED: list[tuple[CrossValidation, int]] = [
 ids = [type(resampling).__name__ for resampling, _ in FOLDED]
 
 
-def test_holdout_is_stratified_whole_and_without_overlap() -> None:
+def test_holdout_is_stratified_and_uses_every_row_once() -> None:
     (split,) = Holdout(0.25).splits(Y, 0)
     assert sorted([*split.train, *split.watch]) == list(range(120))
     assert np.bincount(Y[split.watch]).tolist() == [10, 10, 10]
@@ -36,7 +36,7 @@ def test_holdout_is_stratified_whole_and_without_overlap() -> None:
 
 
 @pytest.mark.parametrize(("resampling", "n_folds"), FOLDED, ids=ids)
-def test_the_three_parts_of_a_fold_share_no_row(resampling: CrossValidation, n_folds: int) -> None:
+def test_parts_of_a_fold_do_not_overlap(resampling: CrossValidation, n_folds: int) -> None:
     splits = resampling.splits(Y, 0, GROUPS)
     assert len(splits) == n_folds
     for split in splits:
@@ -47,7 +47,7 @@ def test_the_three_parts_of_a_fold_share_no_row(resampling: CrossValidation, n_f
 
 
 @pytest.mark.parametrize(("resampling", "n_folds"), FOLDED, ids=ids)
-def test_every_row_is_scored_once_a_repetition(resampling: CrossValidation, n_folds: int) -> None:
+def test_every_row_is_scored_once_per_repetition(resampling: CrossValidation, n_folds: int) -> None:
     scored = np.concatenate([split.score for split in resampling.splits(Y, 0, GROUPS) if split.score is not None])
     counts = np.bincount(scored, minlength=120)
     if isinstance(resampling, TimeSeriesResampling):
@@ -57,7 +57,7 @@ def test_every_row_is_scored_once_a_repetition(resampling: CrossValidation, n_fo
 
 
 @pytest.mark.parametrize("resampling", [Holdout(0.25), *(resampling for resampling, _ in FOLDED)])
-def test_folds_and_stop_splits_follow_from_the_seed_alone(resampling: Resampling) -> None:
+def test_folds_and_stop_splits_depend_on_the_seed_only(resampling: Resampling) -> None:
     def of(seed: int) -> str:
         np.random.seed(seed)
         return digest(resampling.splits(Y, seed, GROUPS))
@@ -67,26 +67,26 @@ def test_folds_and_stop_splits_follow_from_the_seed_alone(resampling: Resampling
     assert isinstance(resampling, TimeSeriesResampling) == (of(0) == of(1))
 
 
-def test_a_seed_of_its_own_replaces_the_study_s() -> None:
+def test_resampling_seed_replaces_the_study_seed() -> None:
     own = KFoldResampling(4, seed=5)
     assert digest(own.splits(Y, 0)) == digest(own.splits(Y, 1)) == digest(KFoldResampling(4).splits(Y, 5))
 
 
-def test_stratified_folds_and_their_stop_splits_have_the_classes_in_their_shares() -> None:
+def test_stratified_folds_and_stop_splits_keep_class_proportions() -> None:
     y = np.array([0] * 90 + [1] * 30)
     for split in StratifiedKFoldResampling(3, stop_fraction=0.25).splits(y, 0):
         for part in (split.train, split.watch, split.score):
             assert np.mean(y[part]) == pytest.approx(0.25, abs=0.02)
 
 
-def test_no_group_is_torn_apart_not_even_by_a_stop_split() -> None:
+def test_folds_and_stop_splits_keep_groups_together() -> None:
     for split in GroupKFoldResampling(4).splits(Y, 0, GROUPS):
         assert split.score is not None
         groups = [set(GROUPS[part]) for part in (split.train, split.watch, split.score)]
         assert sum(map(len, groups)) == len(set.union(*groups)) == 12
 
 
-def test_a_series_is_trained_on_before_it_is_watched_and_watched_before_it_is_scored() -> None:
+def test_time_series_folds_train_then_watch_then_score() -> None:
     for split in TimeSeriesResampling(4).splits(Y, 0):
         assert split.score is not None
         assert max(split.train) < min(split.watch) <= max(split.watch) < min(split.score)
@@ -104,7 +104,7 @@ def test_a_series_is_trained_on_before_it_is_watched_and_watched_before_it_is_sc
         (Holdout(0.01), np.arange(10) % 5, "resampling.validation_fraction"),
     ],
 )
-def test_data_that_cannot_be_split_are_refused(resampling: Resampling, y: np.ndarray, key: str) -> None:
+def test_data_that_cannot_be_split_is_refused(resampling: Resampling, y: np.ndarray, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         resampling.splits(y, 0)
     assert caught.value.key == key
@@ -131,7 +131,7 @@ def test_options_out_of_range_are_refused(make: object, key: str) -> None:
     assert caught.value.key == f"resampling.{key}"
 
 
-def test_a_share_that_leaves_nothing_to_train_on_is_refused() -> None:
+def test_fraction_that_leaves_no_training_rows_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         KFoldResampling(2, stop_fraction=0.99).splits(np.arange(4) % 2, 0)
     assert caught.value.key == "resampling.stop_fraction"
@@ -154,14 +154,14 @@ def test_real_targets_are_split_without_classes(resampling: Resampling) -> None:
         assert any(np.any(np.diff(split.train) != 1) for split in splits)  # shuffled
 
 
-def test_classes_are_not_looked_for_in_real_targets() -> None:
+def test_stratified_folds_of_real_targets_are_refused() -> None:
     with pytest.raises(ConfigError, match="real number"):
         StratifiedKFoldResampling(3).splits(REAL, 0)
 
 
 @pytest.mark.parametrize("gap", [0, 3])
 @pytest.mark.parametrize("resampling", [Holdout(0.25), TimeSeriesResampling(3)])
-def test_rows_in_the_order_of_time_train_on_the_past_and_leave_the_gap_out(resampling: Resampling, gap: int) -> None:
+def test_time_ordered_rows_are_split_with_a_gap(resampling: Resampling, gap: int) -> None:
     for split in resampling.splits(REAL, 0, gap=gap):
         assert split.watch[0] - split.train[-1] == gap + 1
         assert np.all(np.diff(split.train) == 1)
@@ -171,11 +171,11 @@ def test_rows_in_the_order_of_time_train_on_the_past_and_leave_the_gap_out(resam
 
 
 @pytest.mark.parametrize("resampling", [KFoldResampling(3), LeaveOneOutResampling()])
-def test_rows_in_the_order_of_time_are_never_shuffled(resampling: Resampling) -> None:
+def test_shuffled_folds_of_time_ordered_rows_are_refused(resampling: Resampling) -> None:
     with pytest.raises(ConfigError, match="resampling=time_series"):
         resampling.splits(REAL, 0, gap=0)
 
 
-def test_a_gap_as_long_as_the_rows_is_refused() -> None:
+def test_gap_that_leaves_no_rows_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"resampling\.validation_fraction"):
         Holdout(0.25).splits(REAL, 0, gap=50)

@@ -36,7 +36,7 @@ def predictions(n_classes: int, n: int = 60) -> tuple[np.ndarray, np.ndarray, np
     return y, scores.argmax(axis=1), scores
 
 
-def test_of_two_classes_the_second_counts() -> None:
+def test_metrics_of_two_classes_are_those_of_class_1() -> None:
     y, found, scores = predictions(2)
     spec = DataSpec((3,), 2)
     assert metrics.names(spec) == ("precision", "recall", "f1", "roc_auc", "log_loss")
@@ -49,7 +49,7 @@ def test_of_two_classes_the_second_counts() -> None:
     }
 
 
-def test_of_several_classes_the_mean_counts() -> None:
+def test_metrics_of_several_classes_are_means() -> None:
     y, found, scores = predictions(5)
     spec = DataSpec((3,), 5)
     assert metrics.names(spec)[-1] == "top_3_accuracy"
@@ -64,7 +64,7 @@ def test_of_several_classes_the_mean_counts() -> None:
     }
 
 
-def test_of_real_values_the_errors_count() -> None:
+def test_regression_metrics_match_scikit_learn() -> None:
     random = np.random.default_rng(0)
     y = random.normal(10, 2, 50)
     found = y + random.normal(0, 1, 50)
@@ -80,7 +80,7 @@ def test_of_real_values_the_errors_count() -> None:
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_what_is_not_defined_is_nan(n_classes: int) -> None:
+def test_undefined_metrics_are_nan(n_classes: int) -> None:
     y, found, scores = predictions(n_classes)
     spec = DataSpec((3,), n_classes)
     one = y == 1
@@ -96,7 +96,7 @@ def test_what_is_not_defined_is_nan(n_classes: int) -> None:
     assert nobody == (0 if n_classes == 2 else 1 / n_classes**2)
 
 
-def test_a_class_that_is_not_among_the_rows_is_left_out_of_the_mean() -> None:
+def test_classes_without_rows_are_left_out_of_the_mean() -> None:
     y, found, scores = predictions(4)
     rows = y != 3
     value = metrics.measure(["roc_auc"], y[rows], found[rows], DataSpec((3,), 4), scores[rows])["roc_auc"]
@@ -110,7 +110,7 @@ def evaluator(estimator: str, data: Dataset, metric: str) -> Evaluator:
 
 
 @pytest.mark.parametrize("metric", ["val_f1", "val_roc_auc"])
-def test_a_study_scores_by_a_computed_metric(metric: str) -> None:
+def test_computed_metric_can_be_the_objective(metric: str) -> None:
     data = embedded.breast_cancer()
     found = evaluator("sklearn.svm.LinearSVC", data, metric)
     result = found.run(FoldTask({}, 0, 1), Control())
@@ -138,7 +138,7 @@ def test_a_study_scores_by_a_computed_metric(metric: str) -> None:
         ("sklearn.linear_model.Ridge", embedded.iris, "val_rmse", "model"),
     ],
 )
-def test_a_metric_or_model_for_another_kind_of_target_is_refused(
+def test_metric_or_model_for_another_target_type_is_refused(
     estimator: str, data: object, metric: str, key: str
 ) -> None:
     assert callable(data)

@@ -18,7 +18,7 @@ from hpo.models.keras.fitted import FittedKerasModel
 from hpo.models.keras.mlp import classify_table, regress_table
 from hpo.models.keras.model import KerasModel
 
-# Whatever is watched, the last epoch's weights are kept.
+# Keeps the weights of the last epoch.
 KEEPS_LAST = EarlyStopping(patience=None, restore_best_weights=False)
 
 
@@ -50,7 +50,7 @@ def tumours() -> FoldData:
 TUMOURS = DataSpec((30,), 2)
 
 
-def test_only_training_rows_have_a_part_in_the_normalisation() -> None:
+def test_normalisation_is_adapted_to_training_rows_only() -> None:
     draw = np.random.default_rng(0)
     x = np.column_stack([draw.normal(5, 2, 100), draw.integers(0, 2, 100), draw.normal(-3, 7, 100)])
     x[::7, 0] = np.nan
@@ -66,7 +66,7 @@ def test_only_training_rows_have_a_part_in_the_normalisation() -> None:
     mean, variance = (np.asarray(part) for part in _normalization(trained[0]).get_weights()[:2])
     assert mean == pytest.approx(np.nanmean(x[:60][:, [0, 2]], axis=0), rel=1e-5)
     assert mean != pytest.approx(np.nanmean(x[:, [0, 2]], axis=0), rel=1e-3)
-    # A missing value counts as the mean, so that it adds nothing to the variance but its row.
+    # A missing value counts as the mean: it adds a row, and nothing to the sum of squares.
     known = 1 - np.isnan(x[:60][:, [0, 2]]).mean(axis=0)
     assert variance == pytest.approx(np.nanvar(x[:60][:, [0, 2]], axis=0) * known, rel=1e-4)
     for one, other in zip(trained[0].get_weights(), trained[1].get_weights(), strict=True):
@@ -78,7 +78,7 @@ def _normalization(model: keras.Model) -> keras.layers.Layer:
     return found
 
 
-def test_a_regression_learns_alike_in_every_unit_and_answers_in_its_own() -> None:
+def test_regression_does_not_depend_on_the_unit_of_the_target() -> None:
     x, y = load_diabetes(return_X_y=True)
     found = []
     for scale, offset in ((1.0, 0.0), (1000.0, -5000.0)):
@@ -94,7 +94,7 @@ def test_a_regression_learns_alike_in_every_unit_and_answers_in_its_own() -> Non
 
 
 class Rates(keras.callbacks.Callback):
-    """Notes the learning rate that the last step of every epoch was taken with."""
+    """Records the learning rate of the last step of each epoch."""
 
     seen: list[float]
 
@@ -117,21 +117,21 @@ def rates(fold: FoldData, plan: FitPlan, **options: Any) -> list[float]:
     return [rate / seen[0] for rate in seen]
 
 
-def test_a_cosine_falls_over_the_full_budget_whatever_part_of_it_is_run(tumours: FoldData) -> None:
+def test_cosine_schedule_spans_the_full_budget(tumours: FoldData) -> None:
     whole = rates(tumours, FitPlan(4, 0, KEEPS_LAST), schedule="cosine")
     assert whole == pytest.approx([1.0, 0.8536, 0.5, 0.1464], rel=1e-3)
     half = rates(tumours, FitPlan(2, 0, KEEPS_LAST, budget_fraction=0.5), schedule="cosine")
     assert half == pytest.approx(whole[:2])
 
 
-def test_a_plateau_lowers_the_rate_once_the_loss_stalls(tumours: FoldData) -> None:
-    # So slow that the loss does not move.
+def test_plateau_schedule_lowers_the_rate_when_the_loss_stalls(tumours: FoldData) -> None:
+    # The rate is so low that the loss stays the same.
     slow = rates(tumours, FitPlan(5, 0, KEEPS_LAST), schedule="plateau", learning_rate=1e-9)
     assert slow == pytest.approx([1.0, 1.0, 1.0, 0.3, 0.3])
     assert rates(tumours, FitPlan(5, 0, KEEPS_LAST), learning_rate=1e-9) == [1.0] * 5
 
 
-def test_metrics_that_are_asked_for_come_with_every_epoch(tumours: FoldData) -> None:
+def test_extra_metrics_are_reported_every_epoch(tumours: FoldData) -> None:
     plan = FitPlan(3, 0, KEEPS_LAST, extra=("f1", "roc_auc"))
     log, fitted = fit(KerasModel(classify_table), TUMOURS, tumours, plan)
     assert len(log.history["val_f1"]) == len(log.history["val_roc_auc"]) == 3
@@ -142,7 +142,7 @@ def test_metrics_that_are_asked_for_come_with_every_epoch(tumours: FoldData) -> 
     assert log.history["val_roc_auc"][-1] == pytest.approx(roc_auc_score(tumours.y_watch, scores[:, 1]))
 
 
-def test_early_stopping_can_watch_a_metric_that_is_asked_for(tumours: FoldData) -> None:
+def test_early_stopping_can_monitor_an_extra_metric(tumours: FoldData) -> None:
     plan = FitPlan(3, 0, EarlyStopping(monitor="val_f1", patience=None), extra=("f1",))
     log, _ = fit(KerasModel(classify_table), TUMOURS, tumours, plan)
     assert log.best_value == max(log.history["val_f1"])
@@ -150,7 +150,7 @@ def test_early_stopping_can_watch_a_metric_that_is_asked_for(tumours: FoldData) 
 
 
 def test_early_stopping_keeps_the_weights_that_keras_keeps(tumours: FoldData) -> None:
-    # So fast that the loss rises soon.
+    # The rate is so high that the loss soon rises.
     options = {"units": 8, "learning_rate": 0.3}
     stopping = EarlyStopping(patience=2)
     log, fitted = fit(KerasModel(classify_table, **options), TUMOURS, tumours, FitPlan(30, 0, stopping))
@@ -172,7 +172,7 @@ def test_early_stopping_keeps_the_weights_that_keras_keeps(tumours: FoldData) ->
         assert np.array_equal(kept, expected)
 
 
-def test_of_several_outputs_the_first_is_what_is_recorded(tumours: FoldData) -> None:
+def test_only_the_first_of_several_outputs_is_recorded(tumours: FoldData) -> None:
     model = KerasModel(two_input_mlp.build_model, aux_weight=0.3)
     plan = FitPlan(2, 0, KEEPS_LAST, extra=("f1",))
     log, fitted = fit(model, TUMOURS, tumours, plan)
@@ -186,7 +186,7 @@ def test_of_several_outputs_the_first_is_what_is_recorded(tumours: FoldData) -> 
     )
 
 
-def test_real_targets_of_several_outputs_are_recorded_alike() -> None:
+def test_only_the_first_of_several_regression_outputs_is_recorded() -> None:
     x, y = load_diabetes(return_X_y=True)
     model = KerasModel(two_input_mlp.build_model, aux_weight=0.3)
     log, fitted = fit(model, DataSpec((10,), 0), parts(x, y), FitPlan(1, 0, KEEPS_LAST))
@@ -195,7 +195,7 @@ def test_real_targets_of_several_outputs_are_recorded_alike() -> None:
     assert log.history["val_mae"][0] == pytest.approx(np.abs(answers - y[160:260]).mean(), rel=1e-4)
 
 
-def test_names_of_outputs_that_begin_alike_are_told_apart() -> None:
+def test_output_names_with_a_common_prefix_are_distinguished() -> None:
     inputs = keras.Input((2,))
     data = DataSpec((2,), 2)
     model = keras.Model(inputs, [blocks.output(inputs, data, "out"), blocks.output(inputs, data, "out_aux")])

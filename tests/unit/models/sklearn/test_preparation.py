@@ -1,4 +1,4 @@
-"""Nothing of the rows that a fold is scored on reaches what was fitted on its training rows."""
+"""The preparation is fitted on training rows only."""
 
 import warnings
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Control:
 
 
 def rows(seed: int, n: int, loc: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """``n`` rows of which a fifth is of class 1, with gaps in the numbers; the training rows lack category w."""
+    """Return ``n`` rows, a fifth of class 1, with missing numbers; the training rows lack category w."""
     random = np.random.default_rng(seed)
     y = (np.arange(n) % 5 == 0).astype("int64")
     x = random.normal(loc, 1 + loc, (n, 3)).round(1) + y[:, None] * [1.0, 0.2, 0.0]
@@ -54,17 +54,17 @@ def rows(seed: int, n: int, loc: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
 
 
 TRAIN, PROBE = rows(1, 120), rows(2, 40)
-# As a fold may be scored on: like the training rows, and of another world.
+# Watched rows: from the distribution of the training rows, and from a very different one.
 SCORED, CHANGED = rows(3, 60), rows(4, 60, loc=50.0)
 
 
 def steps_with(step: dict[str, Any]) -> dict[str, Any]:
-    """What a model needs besides ``step``, since it takes neither gaps nor categories."""
+    """Add the steps that a logistic regression needs: it accepts neither missing values nor categories."""
     return {"imputer": "median", "encoder": "one_hot", **step}
 
 
 def told(x: np.ndarray, y: np.ndarray, step: dict[str, Any]) -> np.ndarray:
-    """What a model fitted on ``x`` says of the fixed probe rows, by its steps and its estimator."""
+    """Fit the steps and an estimator on ``x``, and return the prepared probe rows and their probabilities."""
     from sklearn.linear_model import LogisticRegression
 
     steps = Preparation(**steps_with(step))
@@ -84,14 +84,14 @@ def by_the_model(step: dict[str, Any], scored: tuple[np.ndarray, np.ndarray]) ->
 
 
 @pytest.mark.parametrize("step", STEPS, ids=IDS)
-def test_scored_rows_leave_no_trace_in_what_is_fitted(step: dict[str, Any]) -> None:
+def test_watched_rows_do_not_influence_the_preparation(step: dict[str, Any]) -> None:
     first = by_the_model(step, SCORED)
     assert np.array_equal(first, by_the_model(step, CHANGED))
     assert np.allclose(first, told(*TRAIN, step))
 
 
 @pytest.mark.parametrize("step", STEPS, ids=IDS)
-def test_a_step_fitted_on_all_rows_would_be_caught(step: dict[str, Any]) -> None:
+def test_leak_check_detects_a_step_fitted_on_all_rows(step: dict[str, Any]) -> None:
     leaky = [
         told(*(np.concatenate(pair) for pair in zip(TRAIN, rows, strict=True)), step) for rows in (SCORED, CHANGED)
     ]
@@ -99,8 +99,8 @@ def test_a_step_fitted_on_all_rows_would_be_caught(step: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("step", [STEPS[0], STEPS[3], STEPS[6], STEPS[7]], ids=[IDS[0], IDS[3], IDS[6], IDS[7]])
-def test_the_rows_that_a_fold_is_scored_on_do_not_change_its_training(step: dict[str, Any]) -> None:
-    """Through the evaluator: the metrics of the training rows stay, those of the scored rows do not."""
+def test_scored_rows_do_not_influence_training(step: dict[str, Any]) -> None:
+    """Changed scored rows change their own metrics, and not those of the training rows."""
     x, y = rows(1, 120)
 
     def result(x: np.ndarray) -> Any:
@@ -119,7 +119,7 @@ def test_the_rows_that_a_fold_is_scored_on_do_not_change_its_training(step: dict
     assert before.score != after.score
 
 
-def test_a_missing_category_is_one_of_its_own_and_an_unknown_one_is_none() -> None:
+def test_missing_category_gets_a_column_and_unknown_category_gets_none() -> None:
     x = TRAIN[0].copy()
     x[:5, 3] = np.nan
     prepare = Preparation(imputer="mean", encoder="one_hot").fitted(x, TRAIN[1], SPEC)
@@ -129,7 +129,7 @@ def test_a_missing_category_is_one_of_its_own_and_an_unknown_one_is_none() -> No
     assert encoded.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
 
 
-def test_constant_columns_are_left_out_first_and_without_a_warning() -> None:
+def test_constant_columns_are_dropped_first_without_a_warning() -> None:
     x = np.column_stack([np.ones(120), TRAIN[1] + np.random.default_rng(0).normal(0, 0.1, 120)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -137,7 +137,7 @@ def test_constant_columns_are_left_out_first_and_without_a_warning() -> None:
     assert np.array_equal(prepare.transform(x), x[:, [1]])
 
 
-def test_balancing_makes_classes_equal_and_leaves_real_targets() -> None:
+def test_balancing_equalises_classes_but_not_real_targets() -> None:
     x = np.nan_to_num(TRAIN[0])
     for kind in ("smote", "random"):
         more, labels = Preparation(balance=kind).balanced(x, TRAIN[1], 0)
@@ -157,7 +157,7 @@ def test_balancing_makes_classes_equal_and_leaves_real_targets() -> None:
         ({"balance": "under"}, "model.balance"),
     ],
 )
-def test_a_step_that_is_not_there_is_refused(step: dict[str, Any], key: str) -> None:
+def test_unknown_step_is_refused(step: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Preparation(**step)
     assert caught.value.key == key
