@@ -1,10 +1,10 @@
-# The image of the MLflow server, the Ray nodes and the studies of docker-compose.yml. Versions are those that the tests
-# ran with: constraints.txt.
+# Image of the MLflow server, the Ray nodes and the studies in docker-compose.yml. constraints.txt pins the versions that
+# the tests ran with.
 FROM python:3.11.14-slim-bookworm
 
-# cpu, or gpu, which adds NVIDIA's libraries to TensorFlow; the host needs the driver and the NVIDIA Container Toolkit.
+# cpu, or gpu to add NVIDIA's libraries to TensorFlow; the host then needs the driver and the NVIDIA Container Toolkit.
 ARG DEVICE=cpu
-# Of pyproject.toml. strategy=optuna_gp needs gp as well, which brings PyTorch: several gigabytes.
+# Extras in pyproject.toml. strategy=optuna_gp also needs gp, which installs PyTorch (several gigabytes).
 ARG EXTRAS=boosting,cmaes,hyperopt,imbalanced,ray,server
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -27,7 +27,7 @@ RUN case "$DEVICE" in \
     && mkdir /studies /artifacts \
     && chown hpo:hpo /studies /artifacts
 
-# Volumes that are mounted here take their owner from these folders.
+# Volumes mounted here get the owner of these folders.
 WORKDIR /studies
 USER 1000
 CMD ["python", "-m", "hpo", "--help"]

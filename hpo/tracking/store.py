@@ -1,4 +1,4 @@
-"""Connecting to an MLflow store: is it there, can it be written to, and where do files go."""
+"""Opens an MLflow store, and checks within seconds that it answers and can be written to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hpo.tracking.schema import Tag
 
 REACH_SECONDS = 5.0
 STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
-"""What a store raises that does not answer, or not as it should."""
+"""Types that a store raises if it does not answer, or answers with an error."""
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")  # read by MLflow's client
 
 
@@ -28,14 +28,14 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
     """Connect to a store.
 
     Args:
-        create: whether to make the experiment and the folders that are missing; to read, it is left at False.
+        create: whether to create the experiment and folders that are missing; False to only read.
 
     Returns:
         The client and the experiment's id.
 
     Raises:
-        TrackingError: when the store cannot be reached or a folder cannot be written to.
-        ConfigError: when a server does not let us in, or lets us read and not write.
+        TrackingError: if the store cannot be reached or a folder cannot be written to.
+        ConfigError: if a server refuses the account, or does not permit it to write.
     """
     if create:
         _writable(output_path, "tracking.output_path")
@@ -43,7 +43,7 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
     uri = absolute(uri)
     is_server = uri.startswith("http")
     try:
-        # Processes that make or migrate one SQLite file at the same time would break each other.
+        # Processes that create or migrate the same SQLite file at the same time would corrupt it.
         with _one_at_a_time(uri):
             mlflow.set_tracking_uri(uri)
             client = mlflow.MlflowClient(uri)
@@ -51,11 +51,11 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
             if found is None and create:
                 location = None if is_server else (output_path.resolve() / "artifacts").as_uri()
                 tags = {Tag.EXPERIMENT_KIND: "custom_model_development"}
-                with suppress(MlflowException):  # another process was quicker
+                with suppress(MlflowException):  # another process has just created it
                     client.create_experiment(experiment, artifact_location=location, tags=tags)
                 found = client.get_experiment_by_name(experiment)
             if found is not None and create and is_server:
-                # Whether this account may write here, the server tells only when we do.
+                # The server only reveals whether the account may write when it does write.
                 client.set_experiment_tag(found.experiment_id, Tag.STUDIES, "true")
         known = [e.name for e in client.search_experiments()] if found is None else []
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
@@ -74,22 +74,22 @@ def _one_at_a_time(uri: str) -> AbstractContextManager[object]:
 
 
 def absolute(uri: str) -> str:
-    """``uri`` with the path of an SQLite file made absolute: MLflow keeps engines by URI, whatever the folder."""
+    """Make the path of an SQLite file absolute: MLflow caches engines by URI and ignores the working folder."""
     match = re.fullmatch(r"(sqlite(?:\+\w+)?):///([^/:?][^?]*)(\?.*)?", uri)
     return f"{match[1]}:///{Path(match[2]).resolve()}{match[3] or ''}" if match else uri
 
 
 def store_exists(uri: str) -> bool:
-    """Whether there is something to read: False for an SQLite file that has not been made."""
+    """Whether the store can be read; False for an SQLite file that does not exist."""
     file = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
     return file is None or Path(file[1]).exists()
 
 
 def require_reachable(uri: str) -> None:
-    """Find out within seconds whether a store answers; MLflow itself would retry for minutes.
+    """Check within seconds that a store answers; MLflow itself would retry for minutes.
 
     Raises:
-        TrackingError: naming the store, when it does not.
+        TrackingError: if it does not answer.
     """
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in ("http", "https", "sqlite", "postgresql", "mysql", "mssql"):
@@ -114,9 +114,9 @@ def require_reachable(uri: str) -> None:
 
 
 def _ask_server(uri: str) -> None:
-    # Without user and password, which urllib would take for a part of the host's name.
+    # Without user and password, which urllib would treat as part of the host name.
     address = re.sub(r"//[^/]*@", "//", uri.rstrip("/"))
-    # A refusal is an answer too: whether it lets us in, MLflow's own client finds out.
+    # An HTTP error is an answer too; MLflow's client checks the account later.
     with suppress(urllib.error.HTTPError):
         urllib.request.build_opener().open(f"{address}/health", timeout=REACH_SECONDS).close()
 
@@ -156,7 +156,7 @@ def _writable(folder: Path, key: str) -> None:
 
 
 def _refused(uri: str, experiment: str, error: MlflowException) -> ConfigError:
-    """Of a server that answers, and says no: to wait for it would not help."""
+    """Return the error for a server that answers but refuses access, so that waiting would not help."""
     server = f"the MLflow server {redact(uri)}"
     if "Host header" in str(error):
         expected = f"an address that {server} is to be reached by; it answers 403: invalid Host header"
