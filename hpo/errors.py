@@ -65,10 +65,19 @@ def _is_secret(name: str) -> bool:
     return bool(_SECRET_NAMES.search(name))
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message that is not blank, without secrets; the error's type where there is none."""
+def first_line(error: BaseException, n_characters: int = 200) -> str:
+    """The first line of an error's message that is not blank, without secrets; the error's type if there is none."""
+    return redact(_first_line(error) or type(error).__name__)[:n_characters]
+
+
+def one_line(error: BaseException, n_characters: int = 300) -> str:
+    """The type of an error and the first line of its message, without secrets."""
+    return redact(f"{type(error).__name__}: {_first_line(error) or 'no message'}")[:n_characters]
+
+
+def _first_line(error: BaseException) -> str:
     lines = (line.strip() for line in str(error).splitlines())
-    return redact(next((line for line in lines if line), type(error).__name__))
+    return next((line for line in lines if line), "")
 
 
 class HpoError(Exception):

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hpo.config.groups import options
 from hpo.config.schema import Conf, ParamConf
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, first_line
 
 _FREE = ("model", "dataset", "strategy", "resampling", "executor")  # mappings that only their target checks
 
@@ -27,7 +27,7 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
             return ConfigError(
                 "override",
                 e.override,
-                "Hydra's key=value form, quoted where the shell would read it: " + str(e).splitlines()[0],
+                "Hydra's key=value form, quoted where the shell would read it: " + first_line(e),
                 "'key=value', 'key=[a, b]' or 'key={a: 1}'",
             )
         if isinstance(e, MissingConfigException) and e.missing_cfg_file:
@@ -71,7 +71,7 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
         key = key or missing.group(1)
         return ConfigError(key, "not given", "a value, which the option cannot do without", f"{key}=…")
     said = next((e for e in chain if isinstance(e, OmegaConfBaseException)), error)
-    reason = (str(said) or repr(said)).splitlines()[0]
+    reason = first_line(said)
     match = re.match(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", reason)
     if match:
         kinds = {"Integer": ("a whole number", "1"), "Float": ("a number", "0.5"), "bool": ("true or false", "true")}

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpo.core.packages import install_command
 from hpo.core.source_code import is_own_file
-from hpo.errors import ConfigError, first_line
+from hpo.errors import ConfigError, one_line
 
 _SHOW_TRACEBACK = "HYDRA_FULL_ERROR=1 in front of the command shows the traceback"
 
@@ -48,7 +48,7 @@ def import_error(key: str, given: str, error: BaseException) -> ConfigError:
             fix = f"run `python -m hpo` in the folder that holds {error.name.partition('.')[0]}, or install it"
             return ConfigError(key, given, expected, fix)
     if place := place_in_user_code(error):
-        expected = f"a module that can be imported; {place} raised {type(error).__name__}: {first_line(error)}"
+        expected = f"a module that can be imported; {place} raised {one_line(error)}"
         return ConfigError(key, given, expected, f"correct {place}; {_SHOW_TRACEBACK}")
     if isinstance(error, AttributeError) and error.obj is not None:
         there = [name for name in dir(error.obj) if not name.startswith("_")]

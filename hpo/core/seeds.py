@@ -14,9 +14,9 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % 2**31
 
 
-def fit_seed(study_seed: int, params: Params, fold: int, repeat: int = 0) -> int:
+def fit_seed(study_seed: int, params: Params, fold: int) -> int:
     """The training seed of one fit: equal params train equally under every strategy and in any order."""
-    return derive_seed("fit", study_seed, canonical(params), fold, repeat)
+    return derive_seed("fit", study_seed, canonical(params), fold, 0)  # with the 0, as earlier studies recorded it
 
 
 def search_seed(study_seed: int, strategy: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -19,7 +20,7 @@ When = Mapping[str, tuple[ParamValue, ...]]
 
 
 @dataclass(frozen=True)
-class Parameter:
+class Parameter(ABC):
     """One dimension of a search space.
 
     Args:
@@ -32,13 +33,13 @@ class Parameter:
     grid: tuple[ParamValue, ...] = ()
     when: When | None = None
 
+    @abstractmethod
     def contains(self, value: object) -> bool:
         """Whether ``value`` has the parameter's type and lies in its domain."""
-        raise NotImplementedError
 
+    @abstractmethod
     def points(self) -> tuple[ParamValue, ...] | None:
         """The values of a finite parameter, ``grid`` where it was given; None for a continuous one."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Numeric(Parameter):
     log: bool = False
     step: float | None = None
 
+    @abstractmethod
     def steps(self) -> Sequence[float]:
-        """The values that ``step`` leaves, whatever ``grid`` says; () for a continuous parameter."""
-        raise NotImplementedError
+        """The values that ``step`` allows, whether or not ``grid`` has them; () for a continuous parameter."""
 
     def place(self, value: float) -> float:
         """Where ``value`` lies between the ends, 0 to 1, on a logarithmic scale if the parameter has one."""
@@ -180,9 +181,9 @@ class SearchSpace(Mapping[str, Parameter]):
         for name in self:
             if name in values and self.is_active(name, params):
                 value = values[name]
-                # Equal params have to be spelt equally: their spelling is the training seed.
-                is_whole = isinstance(self[name], Float) and type(value) is int
-                params[name] = float(str(value)) if is_whole else value
+                # Equal params must have one spelling, since the training seed is derived from it.
+                is_int_for_float = isinstance(self[name], Float) and type(value) is int
+                params[name] = float(str(value)) if is_int_for_float else value
         return params
 
     def contains(self, params: Params) -> bool:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from hpo.datasets.base import Dataset
 from hpo.datasets.splits import TEST_FRACTION, split_off_test
-from hpo.errors import DatasetError
+from hpo.errors import DatasetError, first_line
 
 SIDE = 28
 _COLUMNS = SIDE * SIDE + 1
@@ -61,8 +61,7 @@ def _read(path: str) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more values than the header
             return pd.read_csv(path, index_col=False, low_memory=False)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        reason = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
-        raise _error(f"{path} ({reason})", "a CSV file that can be read") from error
+        raise _error(f"{path} ({first_line(error)})", "a CSV file that can be read") from error
 
 
 def _error(found: str, expected: str) -> DatasetError:

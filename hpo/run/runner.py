@@ -20,7 +20,7 @@ from hpo.core.params import Params
 from hpo.core.space import Parameter, SearchSpace, Suggest
 from hpo.core.states import Decision, State
 from hpo.core.trial import FoldResult, Proposal, Trial
-from hpo.errors import HpoError, SearchStopped, StudyFailed, redact
+from hpo.errors import HpoError, SearchStopped, StudyFailed, one_line, redact
 from hpo.evaluation.tasks import FoldTask
 from hpo.run.best_weights import BestWeights, delete_weights
 from hpo.run.declared_space import DeclaredSpace
@@ -141,8 +141,7 @@ class Runner:
         except HpoError:
             raise
         except Exception as error:  # raised by the library, outside any trial
-            text = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise StudyFailed(f"the search failed in {strategy.tags.backend}: {text}") from error
+            raise StudyFailed(f"the search failed in {strategy.tags.backend}: {one_line(error)}") from error
         finally:
             self._is_searching = False
 

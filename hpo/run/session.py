@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpo.errors import ConfigError, TrackingError, redact
+from hpo.errors import ConfigError, TrackingError, first_line, redact
 from hpo.run.location import StoreLocation
 from hpo.run.lock import require_no_live_driver, this_driver
 from hpo.run.resume_checks import require_same_identity, require_unfinished
@@ -93,7 +93,7 @@ def _find(location: StoreLocation, name: str) -> StudyRecord | None:
         found = find_study(client, experiment_id, name, saved.uid) if saved else None
         return found or find_study(client, experiment_id, name)
     except STORE_ERRORS as error:
-        expected = f"an MLflow store that answers ({redact(str(error).splitlines()[0])[:200]})"
+        expected = f"an MLflow store that answers ({first_line(error)})"
         raise TrackingError("tracking.uri", redact(location.uri), expected, "try again when it does") from error
 
 

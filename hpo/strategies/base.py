@@ -20,7 +20,7 @@ from hpo.core.params import Params, ParamValue
 from hpo.core.space import Parameter, SearchSpace, Suggest
 from hpo.core.states import Decision
 from hpo.core.trial import FoldResult, Proposal, Trial
-from hpo.errors import ConfigError, SearchStopped
+from hpo.errors import ConfigError, SearchStopped, SuggestionRefused
 
 Handle = TypeVar("Handle")
 
@@ -233,9 +233,9 @@ class AskTellStrategy(Strategy, Generic[Handle]):
         """Choose a value for a running trial; only strategies with the tag ``define_by_run`` implement it.
 
         Raises:
-            SuggestionRefused: when the parameter contradicts an earlier one.
+            SuggestionRefused: when the parameter contradicts an earlier one, or the strategy lacks the tag.
         """
-        raise NotImplementedError
+        raise SuggestionRefused(f"{type(self).__name__} chooses no values for running trials")
 
     def measure(self, handle: Handle, measurement: Measurement) -> Decision:
         """Decide whether a running trial continues."""

@@ -10,6 +10,7 @@ import math
 import sys
 import tempfile
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -203,9 +204,9 @@ class KerasTunerStrategy(Strategy):
             finally:
                 kt_config.DEBUG = before
 
+    @abstractmethod
     def make(self, search: SearchProblem, **options: Any) -> Any:
         """Return the library's tuner."""
-        raise NotImplementedError
 
     def evaluation(self, search: SearchProblem, evaluate: Evaluate) -> Any:
         """Return the function that evaluates a trial of the tuner."""

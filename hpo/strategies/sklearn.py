@@ -12,6 +12,7 @@ import itertools
 import math
 import threading
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -248,9 +249,9 @@ class SklearnStrategy(Strategy):
     def __init__(self) -> None:
         self._results: Mapping[str, Any] = {}
 
+    @abstractmethod
     def make(self, estimator: FoldEstimator, search: SearchProblem, options: dict[str, Any]) -> Any:
         """Return the library's search object."""
-        raise NotImplementedError
 
     def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
         folds = Folds(evaluate, search, self.has_rungs)
@@ -345,9 +346,9 @@ class HalvingStrategy(SklearnStrategy):
             raise option_error("min_epochs", min_epochs, "a whole number of at least 1, or null", "null")
         self.factor, self.min_epochs = factor, min_epochs
 
+    @abstractmethod
     def n_candidates(self, search: SearchProblem) -> int:
         """Return the number of trials in the first rung."""
-        raise NotImplementedError
 
     def options(self, search: SearchProblem) -> dict[str, Any]:
         """Return the arguments of both library classes."""

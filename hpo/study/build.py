@@ -16,7 +16,7 @@ from hpo.config.definition import Definition, is_from_model, with_space_of_model
 from hpo.config.targets import import_error, imported, place_in_user_code
 from hpo.core.packages import install_command
 from hpo.datasets.base import Dataset
-from hpo.errors import ConfigError, InputError, first_line
+from hpo.errors import ConfigError, InputError, one_line
 from hpo.evaluation.factory import StudyEvaluators
 from hpo.evaluation.resampling import Resampling
 from hpo.executors.base import Executor
@@ -187,7 +187,7 @@ def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -
         return _not_found(f"{full_key}._target_", target, last)
     if isinstance(last, ModuleNotFoundError) and install_command(str(last.name)):
         return import_error(full_key, target, last)
-    said = f"{type(last).__name__}: {first_line(last)}"
+    said = one_line(last)
     if option := re.search(r"unexpected keyword argument '(\w+)'", said):
         name = option.group(1)
         expected = f"an option that {target} takes"

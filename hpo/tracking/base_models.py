@@ -11,7 +11,7 @@ from pathlib import Path
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from hpo.errors import ConfigError, TrackingError, redact
+from hpo.errors import ConfigError, TrackingError, first_line, redact
 from hpo.models.base import SavedNetwork
 from hpo.tracking.reader import StudyRecord, find_study
 from hpo.tracking.schema import Tag
@@ -43,7 +43,7 @@ def fetch_network(uri: str, experiment: str, base: str, folder: Path) -> SavedNe
         source = _resolve_registered(client, address)
         copied = mlflow.artifacts.download_artifacts(source, dst_path=str(folder), tracking_uri=absolute(uri))
     except (MlflowException, OSError) as error:
-        raise ConfigError("model.base", base, f"a model in the store ({_first_line(error)})", _fix(base)) from error
+        raise ConfigError("model.base", base, f"a model in the store ({first_line(error)})", _fix(base)) from error
     path = Path(copied) / NETWORK_FILE
     if not path.is_file():
         raise ConfigError("model.base", base, "a network saved by Keras", _fix(base))
@@ -55,7 +55,7 @@ def _best_model_uri(client: mlflow.MlflowClient, uri: str, experiment: str, name
     try:
         study = _find_study(client, experiment, name)
     except STORE_ERRORS as error:
-        expected = f"an MLflow store that answers ({_first_line(error)})"
+        expected = f"an MLflow store that answers ({first_line(error)})"
         raise TrackingError("tracking.uri", redact(uri), expected, "try again once the store answers") from error
     if study is None:
         expected = "the name of a study in this store, runs:/…, models:/… or applications:…"
@@ -92,7 +92,3 @@ def _fix(base: str) -> str:
         f"train one with `python -m hpo model=mnist_cnn study={name}`, then use model.base={name}; "
         "python -m hpo list shows the studies"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return redact((str(error).splitlines() or [type(error).__name__])[0])[:200]

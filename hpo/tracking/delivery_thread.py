@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from hpo.errors import redact
+from hpo.errors import first_line
 from hpo.tracking.delivery import OutboxUploader
 from hpo.tracking.outbox import STUDY
 from hpo.tracking.schema import Tag
@@ -78,7 +78,7 @@ class DeliveryThread:
                 self._send_heartbeat()
                 self.trouble, wait = None, FLUSH_SECONDS
             except Exception as error:  # MLflow, the network and databases raise many types
-                self.trouble, wait = redact(_first_line(error)), min(MAX_WAIT_SECONDS, 2 * wait)
+                self.trouble, wait = first_line(error), min(MAX_WAIT_SECONDS, 2 * wait)
             self._report_trouble()
             with self._changed:
                 self._n_rounds += 1
@@ -119,8 +119,3 @@ class DeliveryThread:
             self.is_taken_over = True  # for example while this machine was suspended
         else:
             client.set_tag(run_id, Tag.DRIVER_SEEN, str(round(time.time())))
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hpo.cli import stores
 from hpo.cli.command import Command, add_store_arguments
 from hpo.cli.exit_codes import BAD_INPUT, FAILED, OK
-from hpo.errors import InputError, redact
+from hpo.errors import InputError, first_line, redact
 
 
 def _execute(parsed: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def _execute(parsed: argparse.Namespace) -> int:
             print(f"{folder.name}: not delivered: {redact(str(error))}", file=sys.stderr)
         except Exception as error:  # MLflow, the network and databases raise errors of many types
             code = FAILED
-            print(f"{folder.name}: not delivered: {redact(str(error).splitlines()[0])}", file=sys.stderr)
+            print(f"{folder.name}: not delivered: {first_line(error)}", file=sys.stderr)
     return code
 
 

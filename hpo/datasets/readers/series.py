@@ -12,7 +12,7 @@ import pandas as pd
 
 from hpo.datasets.base import Array
 from hpo.datasets.readers import delimited
-from hpo.errors import DatasetError
+from hpo.errors import DatasetError, first_line
 
 FILLS = ("previous",)
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
@@ -97,7 +97,7 @@ def order_by_time(values: pd.Series[str], name: str, time_format: str | None = N
         try:
             times = pd.to_datetime(values, format=time_format or "ISO8601", utc=True)
         except ValueError as error:
-            expected = f"numbers, or dates like {time_format or '1981-01-31 12:00'} ({str(error).splitlines()[0]})"
+            expected = f"numbers, or dates like {time_format or '1981-01-31 12:00'} ({first_line(error)})"
             fix = "dataset.time_format=%d.%m.%Y, or correct the file"
             raise DatasetError("dataset.time", name, expected, fix) from error
     if times.isna().any():

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hpo.datasets.readers.columns import to_texts
 from hpo.datasets.readers.delimited import parse_separator, reading
-from hpo.errors import DatasetError
+from hpo.errors import DatasetError, first_line
 
 _PARQUET = (".parquet", ".pq")
 _TEXT = (".csv", ".tsv", ".txt", ".data", ".dat")
@@ -129,8 +129,7 @@ def _parquet(file: Path, missing: list[str]) -> pd.DataFrame:
     except OSError as error:
         raise DatasetError("dataset.path", file, "a file that can be read", f"correct it: {error}") from error
     except (pa.ArrowException, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DatasetError("dataset.path", file, f"a Parquet file ({reason})", "correct the file") from error
+        raise DatasetError("dataset.path", file, f"a Parquet file ({first_line(error)})", "correct the file") from error
     for name in table.columns if missing else ():
         table[name] = table[name].mask(to_texts(table[name]).isin(missing))
     return table

@@ -16,7 +16,7 @@ import numpy as np
 from keras import layers
 
 from hpo.datasets.base import Array
-from hpo.errors import ConfigError, redact
+from hpo.errors import ConfigError, first_line
 from hpo.models.keras.fine_tuning import make_trainable
 from hpo.models.keras.fitted import layers_of
 
@@ -47,7 +47,7 @@ def load_saved(name: str, path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a broken file or a custom layer can raise anything
-        expected = f"a network of Keras's own layers, since no others are loaded ({_first_line(error, 200)})"
+        expected = f"a network of Keras's own layers, since no others are loaded ({first_line(error, 200)})"
         raise ConfigError("model.base", name, expected, "model.base=another") from error
 
 
@@ -72,7 +72,7 @@ def load_application(name: str, size: int) -> keras.Model:
             include_top=False, weights="imagenet", input_tensor=pixels, input_shape=(size, size, 3), pooling="avg"
         )
     except Exception as error:  # Keras wraps every download error in a bare Exception
-        expected = f"weights in Keras's cache, or a network connection to download them ({_first_line(error, 300)})"
+        expected = f"weights in Keras's cache, or a network connection to download them ({first_line(error, 300)})"
         fix = "put that file into ~/.keras/models (KERAS_HOME moves ~/.keras), or model.base=STUDY"
         raise ConfigError("model.base", name, expected, fix) from error
     finally:
@@ -190,10 +190,6 @@ def _without_regularisation(node: Any) -> Any:
         for call in plain.get("inbound_nodes", ()):
             call["kwargs"] = {}
     return plain
-
-
-def _first_line(error: Exception, n_characters: int) -> str:
-    return redact((str(error).splitlines() or [type(error).__name__])[0])[:n_characters]
 
 
 def _names_in(node: Any) -> list[str]:

@@ -8,7 +8,7 @@ https://keras.io/keras_tuner/getting_started
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import keras
 import keras_tuner as kt
@@ -49,7 +49,7 @@ class KerasTunerModel(KerasModel):
         image_shape: tuple[int, ...] | None = None,
         **defaults: ParamValue,
     ) -> None:
-        super().__init__(_no_build, batch_size=batch_size, schedule=schedule, image_shape=image_shape)
+        super().__init__(self._compiled_defaults, batch_size=batch_size, schedule=schedule, image_shape=image_shape)
         self._hypermodel = resolve_hypermodel(hypermodel)
         self._has_fit = has_own_fit(self._hypermodel)
         explored = explore(self._hypermodel)
@@ -82,6 +82,9 @@ class KerasTunerModel(KerasModel):
             given.values.setdefault(self._declared[name].source.name, value)
         return given
 
+    def _compiled_defaults(self, data: DataSpec) -> keras.Model:
+        return self._compiled({}, data)
+
     def _compiled(self, params: Params, spec: DataSpec) -> keras.Model:
         model = self._hypermodel.build(self.hyperparameters(params))
         if not isinstance(model, keras.Model) or not model.compiled:
@@ -97,8 +100,3 @@ class KerasTunerModel(KerasModel):
         if self._sets_batch_size:
             options = {name: value for name, value in options.items() if name != "batch_size"}
         self._hypermodel.fit(self.hyperparameters(params), model, x, y, **options)
-
-
-def _no_build(data: DataSpec) -> NoReturn:
-    """Stand in for the build function of a KerasModel; a hypermodel is built from ``hp`` instead of the data."""
-    raise NotImplementedError

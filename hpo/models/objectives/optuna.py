@@ -82,7 +82,10 @@ class OptunaObjective(WholeObjective):
 
 
 class LiveTrial(optuna.trial.BaseTrial):
-    """What an objective is given: ``optuna.Trial`` in all that concerns one trial, without the study around it."""
+    """What an objective is given: ``optuna.Trial`` in all that concerns one trial, without the study around it.
+
+    As in Optuna, what a trial does not support raises ``NotImplementedError``.
+    """
 
     def __init__(self, number: int, objective: Objective, log: FitLog, control: ObjectiveControl) -> None:
         self._number, self._objective, self._log, self._control = number, objective, log, control
