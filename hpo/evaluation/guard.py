@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hpo.core.params import ParamValue
 from hpo.core.space import Parameter
 from hpo.core.states import Decision, StopReason
-from hpo.errors import DISK_FULL, ForkedProcess, StudyFailed, SuggestionRefused, redact
+from hpo.errors import DISK_FULL, ForkedProcess, StudyFailed, SuggestionRefused, one_line, redact
 from hpo.models.base import ObjectiveControl
 
 # Names of the errors by which TensorFlow and PyTorch report that memory is exhausted.
@@ -36,7 +36,7 @@ class ModelFailure:
         """Describe an exception that is being handled."""
         is_exhausted = isinstance(error, MemoryError) or type(error).__name__ in _OUT_OF_MEMORY
         reason = StopReason.OUT_OF_MEMORY if is_exhausted else StopReason.ERROR
-        return cls(reason, redact(describe_error(error)), redact(traceback.format_exc()))
+        return cls(reason, one_line(error), redact(traceback.format_exc()))
 
 
 def run_guarded(train: Callable[[Guard], None], control: ObjectiveControl) -> ModelFailure | None:
@@ -116,9 +116,3 @@ class Guard:
         except Exception as error:
             self.raised = error
             raise
-
-
-def describe_error(error: Exception) -> str:
-    """Return the type and the first line of the message, in at most 300 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.objective import Objective
 from hpo.datasets.base import DataSpec
-from hpo.errors import ConfigError, InputError
-from hpo.evaluation.guard import describe_error
+from hpo.errors import ConfigError, InputError, one_line
 from hpo.models import metrics
 from hpo.models.base import Model
 
@@ -65,7 +64,7 @@ def _own_metrics(model: Model, spec: DataSpec) -> tuple[str, ...]:
         raise ConfigError(
             "model",
             type(model).__name__,
-            f"a model that can be built with its own defaults and sees a sample ({describe_error(error)})",
+            f"a model that can be built with its own defaults and sees a sample ({one_line(error)})",
             "HYDRA_FULL_ERROR=1 in front of the command shows where it failed",
         ) from error
 

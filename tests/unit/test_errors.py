@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from hpo.errors import ConfigError, HpoError, InputError, SearchStopped, StudyFailed, hide, redact
+from hpo.errors import ConfigError, HpoError, InputError, SearchStopped, StudyFailed, first_line, hide, one_line, redact
 
 
 def test_a_message_names_key_value_expectation_and_fix() -> None:
@@ -48,3 +48,11 @@ def test_the_end_of_a_search_is_no_exception_that_a_library_would_swallow() -> N
     assert not issubclass(SearchStopped, Exception)
     assert issubclass(InputError, HpoError)
     assert issubclass(StudyFailed, HpoError)
+
+
+def test_errors_are_shortened_to_one_line_without_secrets() -> None:
+    error = ValueError("\n  first at http://u:secret@h\nsecond")
+    assert first_line(error) == "first at http://u:***@h"
+    assert one_line(error) == "ValueError: first at http://u:***@h"
+    assert (first_line(KeyError()), one_line(KeyError())) == ("KeyError", "KeyError: no message")
+    assert len(first_line(ValueError("x" * 500), n_characters=20)) == 20

@@ -9,8 +9,8 @@ import pytest
 from hpo.core.params import ParamValue
 from hpo.core.space import Float, Parameter
 from hpo.core.states import Decision, StopReason
-from hpo.errors import StudyFailed, SuggestionRefused
-from hpo.evaluation.guard import Guard, describe_error, run_guarded
+from hpo.errors import StudyFailed, SuggestionRefused, one_line
+from hpo.evaluation.guard import Guard, run_guarded
 from hpo.models.base import WithoutStrategy
 
 PARAMETER = Float("x", low=0.0, high=1.0)
@@ -121,4 +121,4 @@ def test_full_disk_ends_the_study() -> None:
 
 
 def test_error_description_is_one_short_line() -> None:
-    assert describe_error(ValueError("  \n" + "x" * 400)) == ("ValueError: " + "x" * 400)[:300]
+    assert one_line(ValueError("  \n" + "x" * 400)) == ("ValueError: " + "x" * 400)[:300]
