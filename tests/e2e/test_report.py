@@ -25,9 +25,7 @@ return [...document.querySelectorAll('.js-plotly-plot')]
 
 
 @pytest.mark.timeout(1800)
-def test_the_report_opens_without_a_network(
-    hpo: Callable[..., int], workdir: Path, browser: Any, pictures: Path
-) -> None:
+def test_report_opens_without_network(hpo: Callable[..., int], workdir: Path, browser: Any, pictures: Path) -> None:
     assert hpo("compare", "strategies=[grid,random,optuna]", "seeds=5", "name=which", "executor=inline", *STUDIES) == 0
     page = workdir / "hpo_runs" / "comparisons" / "which" / "grid-optuna-random" / "report.html"
     browser.execute_cdp_cmd("Network.enable", {})

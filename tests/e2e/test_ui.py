@@ -53,7 +53,7 @@ def picture(browser: Any, folder: Path, name: str) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_the_ui_shows_the_study_its_trials_and_their_curves(server: str, browser: Any, pictures: Path) -> None:
+def test_ui_shows_study_trials_and_curves(server: str, browser: Any, pictures: Path) -> None:
     client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))
     study = list_studies(client, experiment)[0]
     trials = load_trials(client, study)

@@ -44,7 +44,7 @@ def ask(composition: Composition, path: str, password: str = "", user: str = USE
         return error.code, error.read().decode()
 
 
-def test_the_server_answers_nobody_without_an_account(server: Composition) -> None:
+def test_server_requires_an_account(server: Composition) -> None:
     password = server.variables["MLFLOW_TRACKING_PASSWORD"]
     api = "/api/2.0/mlflow/experiments/search?max_results=1"
     artifacts = "/api/2.0/mlflow-artifacts/artifacts?path=1"
@@ -58,7 +58,7 @@ def test_the_server_answers_nobody_without_an_account(server: Composition) -> No
     assert "mlflow_http_request_total" in ask(server, "/metrics", password)[1]
 
 
-def test_the_server_goes_by_its_own_names_only(server: Composition) -> None:
+def test_server_refuses_other_host_names(server: Composition) -> None:
     password = server.variables["MLFLOW_TRACKING_PASSWORD"]
     assert ask(server, "/", password, TrialHost="mlflow:5000")[0] == 200
     assert ask(server, "/", password, TrialHost="elsewhere.example")[0] == 403
@@ -74,7 +74,7 @@ def refused(composition: Composition, *options: str, **variables: str) -> str:
     return driver.text
 
 
-def test_missing_and_wrong_credentials_are_refused_before_anything_trains(server: Composition) -> None:
+def test_missing_or_wrong_credentials_are_refused_before_training(server: Composition) -> None:
     text = refused(server, MLFLOW_TRACKING_USERNAME="", MLFLOW_TRACKING_PASSWORD="")
     assert "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD = not set" in text
     assert "401" in text
@@ -85,9 +85,7 @@ def test_missing_and_wrong_credentials_are_refused_before_anything_trains(server
     assert wrong not in text
 
 
-def test_an_account_that_may_only_read_is_refused_before_anything_trains(
-    server: Composition, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_account_is_refused_before_training(server: Composition, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow.server
 
     password = secrets.token_hex(16)
@@ -104,7 +102,7 @@ def test_an_account_that_may_only_read_is_refused_before_anything_trains(
     assert password not in text
 
 
-def test_a_study_is_whole_on_postgresql_and_no_secret_is_told(server: Composition, tmp_path: Path) -> None:
+def test_study_on_postgresql_is_complete_and_leaks_no_secret(server: Composition, tmp_path: Path) -> None:
     options = ("strategy=optuna", "limits.n_trials=4", "study=forest", *FOREST, *ON_SERVER)
     driver = server.run("study", *options, entrypoint=HPO)
     assert driver.wait() == 0, driver.text

@@ -72,7 +72,7 @@ def by_params(stored: faults.Stored) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("strategy", ["optuna", "grid", "random", "keras_random", "ray_tune"])
-def test_a_study_on_the_cluster_is_whole_and_has_the_folds_and_values_of_a_laptop(
+def test_study_on_the_cluster_equals_a_local_study(
     cluster: Composition, locally: Callable[..., faults.Stored], strategy: str, tmp_path: Path
 ) -> None:
     n_trials = N_TRIALS.get(strategy, 8)
@@ -89,7 +89,7 @@ def test_a_study_on_the_cluster_is_whole_and_has_the_folds_and_values_of_a_lapto
 
 
 @pytest.mark.parametrize("part", ["ray-worker", "mlflow", "postgres"])
-def test_a_part_that_dies_and_comes_back_costs_no_record_and_no_trial_twice(
+def test_restarted_service_loses_no_record_and_repeats_no_trial(
     cluster: Composition, locally: Callable[..., faults.Stored], part: str, tmp_path: Path
 ) -> None:
     n_trials, name = 16, f"without-{part}"
@@ -113,7 +113,7 @@ def test_a_part_that_dies_and_comes_back_costs_no_record_and_no_trial_twice(
     assert by_params(stored) == by_params(locally(*options))
 
 
-def test_a_study_whose_cluster_has_died_is_gone_on_with(cluster: Composition) -> None:
+def test_study_is_resumed_after_its_cluster_died(cluster: Composition) -> None:
     n_trials, name = 16, "without-ray-head"
     options = study("random", n_trials, "max_epochs=24")
     driver = cluster.run("study", *HPO, *options, *ON_CLUSTER, f"study={name}")
@@ -131,7 +131,7 @@ def test_a_study_whose_cluster_has_died_is_gone_on_with(cluster: Composition) ->
     assert known <= stored.results.keys()
 
 
-def test_the_command_of_the_file_is_a_study(cluster: Composition) -> None:
+def test_default_command_runs_a_study(cluster: Composition) -> None:
     driver = cluster.run("study")
     assert driver.wait() == 0, driver.text
     # On a machine that is busy its two minutes may be over before its twenty trials.
@@ -139,7 +139,7 @@ def test_the_command_of_the_file_is_a_study(cluster: Composition) -> None:
     assert re.search("best: trial .* scored once", driver.text)
 
 
-def test_who_has_another_token_is_refused_before_anything_trains(cluster: Composition) -> None:
+def test_wrong_token_is_refused_before_training(cluster: Composition) -> None:
     driver = cluster.run("study", *HPO, *study("random", 2), *ON_CLUSTER, RAY_AUTH_TOKEN="0" * 64)
     assert driver.wait() == 2, driver.text
     assert "expected: a Ray cluster whose token this process has" in driver.text

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_a_backup_that_is_restored_has_everything_and_takes_more(tmp_path: Path) -> None:
+def test_restored_backup_is_complete_and_writable(tmp_path: Path) -> None:
     variables = filled_in()
     study = ("tracking=server", "executor=local", "strategy=random", "study=forest", *FOREST)
     with Composition(variables) as before:

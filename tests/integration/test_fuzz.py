@@ -90,7 +90,7 @@ def commands(draw: st.DrawFn) -> list[str]:
 
 @pytest.mark.parametrize(("n_examples", "n_run"), [(40, 2), pytest.param(300, 10, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
-def test_a_mutated_command_is_a_study_that_runs_or_one_message(
+def test_mutated_command_runs_or_prints_one_message(
     n_examples: int, n_run: int, hpo: Callable[..., int], workdir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     valid: list[list[str]] = []

