@@ -157,7 +157,7 @@ class OptunaStrategy(AskTellStrategy[optuna.Trial]):
         self._search, self._n_asked = search, 0
         self._study = self._new_study(list(search.objective.directions))
         n_folds = max(1, len(search.row_splits))
-        # Each fold is pruned by a study of its own: Optuna compares a trial's best value so far, whatever its step.
+        # Each fold has its own study for pruning: Optuna compares a trial's best value so far, at any step.
         self._pruning = [self._new_study([search.objective.direction]) for _ in range(n_folds)]
         # Trial number → fold → its trial in the fold's study, with the last reported value.
         self._measured: dict[int, dict[int, tuple[optuna.Trial, float]]] = {}
