@@ -1,6 +1,6 @@
-"""A random forest that goes wrong for some params, in the way that ``FAULT`` in the environment names.
+"""A random forest that fails for some params, in the way that the environment variable ``FAULT`` names.
 
-Which params those are follows from the params alone, so that an interrupted study meets the same faults again.
+Whether it fails depends only on the params, so that a resumed study has the same faults.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ONE_IN = 3
 
 
 def is_faulty(params: Params) -> bool:
-    """Whether a trial with these params goes wrong."""
+    """Return whether a trial with these params fails."""
     return derive_seed("fault", canonical(params)) % ONE_IN == 0
 
 
 class FaultyForest(SklearnModel):
-    """See the module."""
+    """A random forest with planted faults; see the module."""
 
     def fit(self, fit: Fit) -> FittedModel:
         fault = os.environ.get("FAULT", "")
@@ -37,7 +37,7 @@ class FaultyForest(SklearnModel):
 
 
 class _Breaking:
-    """Goes wrong after the second epoch."""
+    """Control that fails after the second epoch."""
 
     def __init__(self, control: Control, fault: str, log: FitLog) -> None:
         self._control, self._fault, self._log = control, fault, log

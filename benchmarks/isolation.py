@@ -1,4 +1,4 @@
-"""What worker processes cost a trial, and what memory they and the driver take over many trials.
+"""Measures the overhead of worker processes per trial, and the memory of workers and driver over many trials.
 
 ::
 
@@ -51,7 +51,7 @@ CNN = (
 
 
 class Patient:
-    """A control that lets everything go on."""
+    """A control that never stops training."""
 
     def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
         return Decision.CONTINUE
@@ -61,7 +61,7 @@ class Patient:
 
 
 def milliseconds(executor: Executor, folder: Path) -> float:
-    """Median of a trial."""
+    """Return the median seconds of a trial."""
     evaluator = Evaluator(NullModel(), dataset(), Holdout(0.2), Objective.of("val_loss"), EarlyStopping(), 0)
     executor.start(evaluator, folder)
     taken = []
@@ -74,7 +74,7 @@ def milliseconds(executor: Executor, folder: Path) -> float:
 
 
 def isolation() -> None:
-    """Print what a worker costs."""
+    """Print the overhead of a worker per trial."""
     with tempfile.TemporaryDirectory() as folder:
         inline = milliseconds(InlineExecutor(1), Path(folder))
         local = milliseconds(LocalExecutor(threads_per_trial=1), Path(folder))
@@ -116,7 +116,7 @@ def memory(n_trials: int) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the measurements; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--trials", type=int, default=200)

@@ -1,4 +1,4 @@
-"""A model that computes nothing, or sleeps, so that what is left of a trial's time is what surrounds it."""
+"""A model that computes nothing or sleeps, to measure the overhead per trial."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ NAMES = ("a", "b", "c", "d", "e")
 
 
 def value(params: Params) -> float:
-    """What a trial comes to: 0 where every parameter is 0.3."""
+    """Return the objective of a trial: 0 where every parameter is 0.3."""
     return sum((float(params.get(name, 0.5)) - 0.3) ** 2 for name in NAMES)
 
 
 def dataset() -> Dataset:
-    """100 rows that nobody looks at."""
+    """Return 100 unused rows."""
     x = np.zeros((110, 4), "float32")
     y = np.arange(110) % 2
     return Dataset("null", x[:100], y[:100], x[100:], y[100:], source="made")
 
 
 class NullModel(Model):
-    """Reports one epoch, ``seconds`` after it was asked for."""
+    """Reports one epoch after ``seconds``."""
 
     weights_suffix = ".npz"
 
