@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,13 @@ from benchmarks.null import NullModel, dataset
 from hpo.core.early_stopping import EarlyStopping
 from hpo.core.objective import Objective
 from hpo.core.process import prepare_process
-from hpo.core.states import Decision
 from hpo.evaluation.evaluator import Evaluator
 from hpo.evaluation.resampling import Holdout
 from hpo.evaluation.tasks import FoldTask
 from hpo.executors.base import Executor
 from hpo.executors.inline import InlineExecutor
 from hpo.executors.local.executor import LocalExecutor
+from hpo.models.base import WithoutStrategy
 
 ROOT = Path(__file__).resolve().parent.parent
 N_TRIALS = 1000
@@ -50,24 +49,14 @@ CNN = (
 )
 
 
-class Patient:
-    """A control that never stops training."""
-
-    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
-        return Decision.CONTINUE
-
-    def poll(self) -> Decision:
-        return Decision.CONTINUE
-
-
 def milliseconds(executor: Executor, folder: Path) -> float:
-    """Return the median seconds of a trial."""
+    """Return the median milliseconds of a trial."""
     evaluator = Evaluator(NullModel(), dataset(), Holdout(0.2), Objective.of("val_loss"), EarlyStopping(), 0)
     executor.start(evaluator, folder)
     taken = []
     for number in range(N_TRIALS):
         began = time.perf_counter()
-        executor.run(FoldTask({"a": number / N_TRIALS}, 0, 1), Patient())
+        executor.run(FoldTask({"a": number / N_TRIALS}, 0, 1), WithoutStrategy())
         taken.append(1000 * (time.perf_counter() - began))
     executor.stop()
     return statistics.median(taken)
