@@ -1,4 +1,4 @@
-"""The config of the running Hydra job: its values, its chosen options, and what the user set on the command line."""
+"""The config of the running Hydra job: values, chosen options, and what the command line sets."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from hpo.config.explain import explain
 from hpo.config.groups import options
 from hpo.errors import ConfigError, hide
 
-ADDRESSES = ("MLFLOW_TRACKING_URI",)  # variables whose passwords are taken out by what they look like
+ADDRESSES = ("MLFLOW_TRACKING_URI",)  # their passwords are found by the form of an address
 
 
 def plain(conf: DictConfig) -> dict[str, Any]:
     """The config as plain mappings, interpolations resolved.
 
-    Values that come from the environment are taken for secrets, but for addresses: nothing that is printed or recorded
-    shows them.
+    Values from environment variables are treated as secrets, except for addresses: they are never printed or recorded.
 
     Raises:
-        ConfigError: for an interpolation that names nothing or a mandatory value that is missing.
+        ConfigError: when an interpolation cannot be resolved or a mandatory value is missing.
     """
     try:
         container = OmegaConf.to_container(conf, resolve=True, throw_on_missing=True, enum_to_str=True)
@@ -58,10 +57,10 @@ def for_the_record(conf: DictConfig) -> dict[str, Any]:
 
 
 def chosen(group: str) -> str:
-    """The option that was chosen in a group of the running Hydra job.
+    """The chosen option of a group of the running Hydra job.
 
     Raises:
-        ConfigError: when the command line has taken the group away.
+        ConfigError: when the command line removed the group.
     """
     option = HydraConfig.get().runtime.choices.get(group)
     if option is None:
@@ -71,7 +70,7 @@ def chosen(group: str) -> str:
 
 
 def choices() -> dict[str, str]:
-    """The option of every group of the running Hydra job, those of its own left out."""
+    """The chosen option of every group of the running Hydra job, without Hydra's own groups."""
     made = HydraConfig.get().runtime.choices
     return {str(group): str(option) for group, option in made.items() if not str(group).startswith("hydra/")}
 
@@ -94,9 +93,9 @@ def with_value(conf: DictConfig, key: str, value: Any) -> DictConfig:
 
 
 def with_option(group: str, option: str) -> DictConfig:
-    """The running job's config, composed once more with another option in one group."""
+    """Compose the running job's config again, with another option in one group."""
     task = HydraConfig.get().overrides.task
-    # What was said of the option that is replaced means nothing to the other one.
+    # Overrides of the replaced option do not apply to the new one.
     kept = [o for o in task if not o.lstrip("+~").startswith(f"{group}.")]
     try:
         return compose(config_name="config", overrides=[*kept, f"{group}={option}"])

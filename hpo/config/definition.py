@@ -1,4 +1,4 @@
-"""What a config defines: its search space, objective, limits and early stopping, checked without any backend."""
+"""What a config defines (search space, objective, limits, early stopping), checked without importing a backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hpo.errors import ConfigError
 
 @dataclass(frozen=True)
 class Definition:
-    """What a study's config states as plain values, checked."""
+    """The checked plain values of a study's config."""
 
     space: SearchSpace
     objective: Objective
@@ -86,7 +86,7 @@ def is_from_model(config: Mapping[str, Any]) -> bool:
 
 
 def with_space_of_model(config: Mapping[str, Any], own: SearchSpace | None) -> dict[str, Any]:
-    """The config with the model's own space written out; what the config says of a parameter replaces what it says.
+    """The config with the model's own space written out; parameters in the config replace those of the model.
 
     Raises:
         ConfigError: when the model has none.
@@ -105,7 +105,7 @@ _SECTIONS = {"objective": ObjectiveConf, "early_stopping": EarlyStoppingConf, "l
 
 
 def _check_keys(config: Mapping[str, Any]) -> None:
-    """Refuse keys that ``+`` has added where nobody reads them, and those that ``~`` has taken away."""
+    """Refuse keys that ``+`` added and nothing reads, and keys that ``~`` removed."""
     for section, schema in {"": Conf, **_SECTIONS, "tracking": TrackingConf}.items():
         given = config.get(section) if section else config
         if given is None:
@@ -121,7 +121,7 @@ def _check_keys(config: Mapping[str, Any]) -> None:
 
 
 def _enqueued(space: SearchSpace, key: str, params: Mapping[str, Any]) -> Params:
-    """A configuration to be tried first, if it lies in the space."""
+    """Return one entry of ``enqueue``, or raise a ConfigError if it does not lie in the space."""
     if space.contains(params):
         return space.select(params)
     unknown = [name for name in params if name not in space]

@@ -19,7 +19,7 @@ _FREE = ("model", "dataset", "strategy", "resampling", "executor")  # mappings t
 
 
 def explain(error: Exception, overrides: list[str]) -> ConfigError:
-    """Hydra's or OmegaConf's complaint as one message that names key, value, what was expected and the fix."""
+    """Explain an error of Hydra or OmegaConf in one message with key, value, expectation and fix."""
     chain = list(_causes(error))
     text = "\n".join(str(e) for e in chain)
     for e in chain:
@@ -40,7 +40,7 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
         named = _first(overridden).partition("=")[0].lstrip("+~")
         override = next((o for o in overrides if o.lstrip("+~").partition("=")[0] == named), f"{named}=given")
         value = override.partition("=")[2]
-        # Hydra names the part of the key that it stumbled over, which may be too short to be of help.
+        # Hydra may name only a part of the key, which is too short to help.
         key = key if key.startswith(named) else named
     if ".when." in f"{key}.":
         parent = key.partition(".when")[0]

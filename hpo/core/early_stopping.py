@@ -1,4 +1,4 @@
-"""Early stopping: what is configured, and the outcome that is recorded for every fold."""
+"""Early stopping: its configuration, and the outcome that is recorded for every fold."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class EarlyStoppingOutcome:
         min_delta: least change that counted as an improvement.
         epochs_run: epochs finished.
         max_epochs: epochs that were allowed.
-        stopped_epoch: the epoch at which early stopping ended training; None when something else did.
-        best_epoch: the epoch with the best value of ``monitor``; None before the first epoch has ended.
+        stopped_epoch: the epoch at which early stopping ended training; None if it did not.
+        best_epoch: the epoch with the best value of ``monitor``; None before the end of the first epoch.
         best_value: the value of ``monitor`` there.
-        restored_best_weights: whether the model left with the weights of ``best_epoch``.
+        restored_best_weights: whether the model has the weights of ``best_epoch``.
         stop_reason: why training ended.
     """
 
@@ -82,6 +82,6 @@ class EarlyStoppingOutcome:
 
     @property
     def epochs_saved(self) -> int:
-        """Epochs that were allowed and not needed: 0 unless early stopping or a pruner ended training."""
+        """Epochs of the budget that were not needed: 0 unless early stopping or a pruner ended training."""
         saves = self.stop_reason in (StopReason.EARLY_STOPPED, StopReason.PRUNED)
         return self.max_epochs - self.epochs_run if saves else 0

@@ -1,4 +1,4 @@
-"""What ends a study."""
+"""The limits that end a study."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hpo.errors import ConfigError
 
 @dataclass(frozen=True)
 class Limits:
-    """What ends a study; all are totals over its whole life. None means no limit.
+    """The limits that end a study. All are totals over all its sessions; None means no limit.
 
     Args:
         n_trials: trials in state COMPLETE, PRUNED or FAIL.
@@ -19,7 +19,7 @@ class Limits:
         max_consecutive_failures: trials in state FAIL in a row before the study gives up.
 
     Raises:
-        ConfigError: for a limit below its least value, or when nothing would end the study.
+        ConfigError: when a limit is below its minimum, or nothing would end the study.
     """
 
     n_trials: int | None = None

@@ -1,4 +1,4 @@
-"""What a pruner sees of a running trial."""
+"""Reports of running trials, as pruners see them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 from hpo.core.states import Decision
 
-# A curve that says at which step each report of a model was made, where reports are no epochs.
+# Name of the curve with the step of each report, for models that report by steps instead of epochs.
 STEP = "at_step"
 
 
 def step_of(epoch: int, logs: Mapping[str, float]) -> int:
-    """Where a report stands: at its own step if it says so, else at the epoch."""
+    """The step of a report: its own if it has one, otherwise the epoch."""
     return int(logs.get(STEP, epoch))
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a pruner sees after an epoch.
+    """The value that a pruner sees after an epoch.
 
     Args:
-        fold: to be compared with the same fold of other trials only.
-        epoch: from 0, or the step of the model's own report.
-        value: the objective's metric on the rows that are watched, after that epoch.
+        fold: index of the fold; pruners compare equal folds of different trials.
+        epoch: counted from 0, or the step of a report.
+        value: the objective's metric on the watched rows after that epoch.
     """
 
     fold: int

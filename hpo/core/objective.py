@@ -1,4 +1,4 @@
-"""What a search optimizes."""
+"""The objective that a search optimises."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def metric_direction(metric: str) -> str | None:
 
 @dataclass(frozen=True)
 class Objective:
-    """The number that a study optimises.
+    """The metric that a study optimises, and its direction.
 
     Args:
         metric: a name that the model reports, such as ``val_accuracy``.
@@ -75,17 +75,17 @@ class Objective:
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Of the metric and of the others, in order."""
+        """The directions of the metric and of the others, in order."""
         return (self.direction, *self.others.values())
 
     def dominates(self, values: Sequence[float], others: Sequence[float]) -> bool:
-        """Whether ``values`` are nowhere worse than ``others`` and somewhere better."""
+        """Whether ``values`` dominate ``others``: no value is worse, and at least one is better."""
         signs = [-1 if direction == "maximize" else 1 for direction in self.directions]
         pairs = [(s * a, s * b) for s, a, b in zip(signs, values, others, strict=True)]
         return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether ``value`` beats ``than``; any finite value beats None."""
+        """Whether ``value`` is better than ``than``; any finite value is better than None."""
         if not math.isfinite(value):
             return False
         if than is None:

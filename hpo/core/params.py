@@ -12,5 +12,5 @@ Params = Mapping[str, ParamValue]
 
 
 def canonical(params: Params) -> str:
-    """The one spelling of ``params``: JSON with sorted keys."""
+    """The canonical form of ``params``: JSON with sorted keys."""
     return json.dumps(dict(params), sort_keys=True, separators=(",", ":"))

@@ -56,15 +56,15 @@ class Numeric(Parameter):
         """The values that ``step`` allows, whether or not ``grid`` has them; () for a continuous parameter."""
 
     def place(self, value: float) -> float:
-        """Where ``value`` lies between the ends, 0 to 1, on a logarithmic scale if the parameter has one."""
+        """The relative position of ``value`` between the bounds, 0 to 1; logarithmic if ``log``."""
         if self.low == self.high:
             return 0.5
         scale = math.log if self.log else float
         return (scale(value) - scale(self.low)) / (scale(self.high) - scale(self.low))
 
     def at(self, place: float) -> float:
-        """The value nearest to a place between the ends, 0 to 1: the inverse of :meth:`place`."""
-        if not 0 < place < 1:  # the ends themselves, whatever rounding a logarithm brings
+        """The allowed value nearest to a relative position, 0 to 1: the inverse of :meth:`place`."""
+        if not 0 < place < 1:  # the bounds themselves, without rounding errors of the logarithm
             return self.low if place <= 0 else self.high
         if self.log:
             value = math.exp(math.log(self.low) + place * (math.log(self.high) - math.log(self.low)))
@@ -127,7 +127,7 @@ class Categorical(Parameter):
 
 
 Suggest = Callable[[Parameter], ParamValue]
-"""Answers a trial that asks for a param while it runs."""
+"""Chooses the value of a parameter that a running trial asks for."""
 
 
 class SearchSpace(Mapping[str, Parameter]):
@@ -153,7 +153,7 @@ class SearchSpace(Mapping[str, Parameter]):
 
     @classmethod
     def from_record(cls, config: Mapping[str, Mapping[str, Any]]) -> SearchSpace:
-        """The space that :meth:`to_config` has described; it was checked by whoever declared it."""
+        """Build a space from the output of :meth:`to_config`, without checks."""
         kinds: dict[str, type[Parameter]] = {"float": Float, "int": Int, "categorical": Categorical}
         parameters = []
         for name, spec in config.items():
@@ -196,7 +196,7 @@ class SearchSpace(Mapping[str, Parameter]):
         return SearchSpace([parameter for name, parameter in self.items() if name in names], self.source)
 
     def grid(self) -> Iterator[dict[str, ParamValue]]:
-        """Every combination of the grid's points, active parameters only, none twice.
+        """Iterate over every combination of grid points, with active parameters only and without duplicates.
 
         Raises:
             ConfigError: for a continuous parameter with neither ``grid`` nor ``step``.
@@ -215,7 +215,7 @@ class SearchSpace(Mapping[str, Parameter]):
                 )
 
     def grid_size(self) -> int:
-        """How many combinations :meth:`grid` has, without visiting them.
+        """The number of combinations in :meth:`grid`, without visiting them.
 
         Raises:
             ConfigError: as :meth:`grid`.
@@ -229,7 +229,7 @@ class SearchSpace(Mapping[str, Parameter]):
         )
 
     def size(self) -> int | None:
-        """How many different params the space holds; None where a parameter is continuous."""
+        """The number of different params in the space; None if a parameter is continuous."""
         whole = SearchSpace([replace(parameter, grid=()) for parameter in self.values()], self.source)
         return None if any(p.points() is None for p in whole.values()) else whole.grid_size()
 
@@ -258,7 +258,7 @@ class SearchSpace(Mapping[str, Parameter]):
             yield from self._combinations(rest, {**params, name: value})
 
     def to_config(self) -> dict[str, dict[str, Any]]:
-        """Plain mappings from which :meth:`from_config` builds an equal space."""
+        """Return plain mappings from which :meth:`from_config` builds an equal space."""
         kinds = {Float: "float", Int: "int", Categorical: "categorical"}
         config = {}
         for name, parameter in self.items():
@@ -273,10 +273,7 @@ class SearchSpace(Mapping[str, Parameter]):
 
 
 def united(one: Parameter, other: Parameter) -> Parameter:
-    """The smallest domain that holds both: of one parameter, as two trials have declared it.
-
-    Of two that have nothing in common, the first.
-    """
+    """The smallest domain that contains two declarations of one parameter; the first if they have nothing in common."""
     if isinstance(one, Numeric) and isinstance(other, Numeric) and type(one) is type(other):
         low, high = min(one.low, other.low), max(one.high, other.high)
         has_same_steps = (one.low, one.step) == (other.low, other.step)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """State of a trial; Optuna's five. An interrupted trial is WAITING: it will be run again."""
+    """State of a trial, as in Optuna. An interrupted trial is WAITING: it is run again on resume."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -45,7 +45,7 @@ class StopReason(StrEnum):
 
 
 class Decision(StrEnum):
-    """What the driver answers to a measurement of a running trial."""
+    """The driver's answer to a report of a running trial."""
 
     CONTINUE = "continue"
     PRUNE = "prune"

@@ -181,18 +181,18 @@ class Trial:
 
     @property
     def error(self) -> str | None:
-        """One line saying what went wrong, if anything did."""
+        """One line that describes the first error; None without one."""
         return next((fold.error for fold in self.folds if fold.error), None)
 
 
 @dataclass(frozen=True)
 class RecordedTrial:
-    """A trial of a study that was stopped, as its record has it.
+    """A trial of a stopped study, as recorded.
 
     Args:
         trial: with the last result of every fold that came to its end.
         results: every result by fold and budget, those of smaller budgets included.
-        attempt: how often the trial was begun anew before.
+        attempt: how often the trial was restarted before.
         domains: of params that were asked for while it ran, as a search space has them and in the order of asking.
     """
 
@@ -206,8 +206,8 @@ def pareto_front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The COMPLETE trials that no other one dominates, best first."""
     signs = [-1 if direction == "maximize" else 1 for direction in objective.directions]
     pairs = [(trial, trial.values) for trial in trials if trial.values is not None]
-    # What dominates a trial comes before it here, so that it need only be held against those that are kept.
-    # What is no number dominates nothing, and is last since it cannot be put in order.
+    # Sorted, a trial can be dominated only by those before it, so comparing with the kept ones is enough.
+    # NaN dominates nothing and has no order, so it comes last.
     pairs.sort(key=lambda pair: [(math.isnan(v), sign * v) for sign, v in zip(signs, pair[1], strict=True)])
     front: list[tuple[Trial, tuple[float, ...]]] = []
     for trial, values in pairs:

@@ -1,7 +1,7 @@
 """How the training data are split into folds. Splits follow from the seed alone, so strategies share them.
 
-In hold-out, early stopping watches the rows that are scored. With folds it watches a *stop split* carved from the
-training part, and the scored rows are seen once, at the end: else the epoch would be chosen on what it is scored on.
+In hold-out, early stopping watches the rows that are scored. With folds it watches a *stop split* of the training part,
+and the scored rows are used once, at the end; otherwise the epoch would be chosen on the rows that it is scored on.
 """
 
 from __future__ import annotations
@@ -69,16 +69,16 @@ class Resampling(ABC):
 
         Args:
             y: integer labels or real targets of shape ``(n,)``; only labels are stratified.
-            groups: of shape ``(n,)``, for those that keep groups together.
+            groups: of shape ``(n,)``, for resamplings that keep groups together.
             gap: of rows in the order of time, see :class:`hpo.datasets.base.Dataset`; None for rows without an order.
 
         Raises:
-            ConfigError: when ``y`` has too few rows for it.
+            ConfigError: when ``y`` has too few rows.
         """
 
 
 class Holdout(Resampling):
-    """One split into training and validation rows: stratified by class, or the latest rows of those in time order.
+    """One split into training and validation rows: stratified by class, or the latest rows if they are in time order.
 
     Args:
         validation_fraction: share of the rows to validate on, between 0 and 1.
@@ -135,7 +135,7 @@ class CrossValidation(Resampling):
         rows = np.arange(len(y))
         splitter = self.splitter(derive_seed("splits", seed), y, gap or 0)
         with warnings.catch_warnings():
-            # Of too few members of a class, which is refused in `check` where it matters.
+            # Too few members of a class; `check` refuses them where it matters.
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
             pairs = list(splitter.split(rows, y, groups if self.keeps_groups else None))
         made = []
@@ -224,7 +224,7 @@ class RepeatedKFoldResampling(StratifiedKFoldResampling):
 
 
 class GroupKFoldResampling(KFoldResampling):
-    """Folds that tear no group apart; neither do the stop splits."""
+    """Folds and stop splits that keep groups together."""
 
     keeps_groups = True
 
@@ -247,7 +247,7 @@ class GroupKFoldResampling(KFoldResampling):
 
 
 class TimeSeriesResampling(KFoldResampling):
-    """Rows in the order of time: a fold trains on the past, watches the latest part of it, and scores what follows."""
+    """Folds in time order: a fold trains on the past, watches its latest part, and scores the rows that follow."""
 
     keeps_order = True
 
@@ -262,9 +262,9 @@ class TimeSeriesResampling(KFoldResampling):
 
 
 class LeaveOneOutResampling(CrossValidation):
-    """A fold a row: for very small data."""
+    """One fold for each row; for very small data."""
 
-    allows_pruning = False  # one row says nothing
+    allows_pruning = False  # the score of one row is not informative
 
     def splitter(self, seed: int, y: Array, gap: int) -> Any:
         return LeaveOneOut()

@@ -36,14 +36,14 @@ def build_study(
     to_record: Mapping[str, Any] | None = None,
     known: Mapping[str, str] | None = None,
 ) -> Study:
-    """Put a study together and check that its parts fit; what is quick to check comes first.
+    """Build a study and check that its parts fit, quick checks first.
 
     Args:
-        to_record: the config as it is recorded, where that differs from ``config``.
-        known: the tags of a study that goes on.
+        to_record: the config as it is recorded, if that differs from ``config``.
+        known: the tags of the study that is resumed.
 
     Raises:
-        ConfigError: for parts that cannot be made or do not fit.
+        ConfigError: when a part cannot be built or the parts do not fit.
         DatasetError: when the data are missing, corrupt or do not fit the model.
     """
     executor = build_part(config, "executor", Executor)
@@ -84,7 +84,7 @@ def build_study(
 
 
 def strategy_tags(config: Mapping[str, Any]) -> StrategyTags:
-    """What the configured strategy can do.
+    """Return what the configured strategy can do.
 
     Raises:
         ConfigError: when its library is not installed.
@@ -94,10 +94,10 @@ def strategy_tags(config: Mapping[str, Any]) -> StrategyTags:
 
 
 def build_model(config: Mapping[str, Any]) -> Trainable:
-    """The model that the config names: a :class:`Model`, or a function that builds a Keras model.
+    """Build the model that the config names: a class, or a function that returns a Keras model.
 
     Raises:
-        ConfigError: when it cannot be found or made.
+        ConfigError: when it cannot be imported or built.
     """
     options = dict(config["model"])
     target = options.pop("_target_", None)
@@ -116,13 +116,14 @@ def build_model(config: Mapping[str, Any]) -> Trainable:
 
 
 def resolve_model(model: Trainable, config: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
-    """Have ``model`` get what it begins from, out of the store that the study is recorded in.
+    """Fetch the network that ``model`` starts from, from the store that the study is recorded in.
 
     Args:
-        known: the tags of a study that goes on: with the model that it began from, whatever the name stands for now.
+        known: the tags of the study that is resumed. They hold the network that it started from, even if the name now
+            stands for another one.
 
     Raises:
-        InputError: when it cannot be had or is of no use.
+        InputError: when it cannot be fetched or does not fit.
     """
     where = config["tracking"]
 
@@ -137,45 +138,45 @@ def resolve_model(model: Trainable, config: Mapping[str, Any], known: Mapping[st
 
 
 def build_dataset(config: Mapping[str, Any]) -> Dataset:
-    """The data that the config names.
+    """Load the data that the config names.
 
     Raises:
-        ConfigError: when they cannot be found or made.
-        DatasetError: when they are missing or corrupt.
+        ConfigError: when the dataset cannot be imported or built.
+        DatasetError: when the data are missing or corrupt.
     """
     dataset: Dataset = build_part(config, "dataset", Dataset)
     return dataset
 
 
 def build_part(config: Mapping[str, Any], key: str, kind: type) -> Any:
-    """Make the object that one group of the config names.
+    """Build the object that one group of the config names.
 
     Args:
         key: the group.
         kind: the class that it must be an instance of.
 
     Raises:
-        InputError: when it cannot be imported or made, or is of another kind.
+        InputError: when it cannot be imported or built, or is of another kind.
     """
     node = config[key]
     try:
         built = instantiate(node, _convert_="all")
     except InstantiationException as error:
         explained = _explain(key, node, error)
-        # An error of ours that Hydra wrapped has this one as its context already: naming it a cause makes a circle.
+        # An error of ours that Hydra wrapped already has this error as its context; as a cause it would make a cycle.
         raise explained from (None if explained.__cause__ or explained.__traceback__ else error)
     if not isinstance(built, kind):
         raise ConfigError(
             f"{key}._target_",
             node.get("_target_"),
-            f"what makes a {kind.__module__}.{kind.__name__}",
+            f"the name of a class or function that makes a {kind.__module__}.{kind.__name__}",
             f"python -m hpo help {key} lists the options",
         )
     return built
 
 
 def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -> InputError:
-    """The error of a part as one message that names the key, down to the nested ``_target_`` that failed."""
+    """Explain an error of Hydra in one message that names the key, also of a nested ``_target_``."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InputError):
@@ -199,7 +200,7 @@ def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -
 
 
 def _failed_node(key: str, node: Mapping[str, Any], error: Exception) -> tuple[str, Mapping[str, Any]]:
-    """The full key and the mapping of the ``_target_`` at which Hydra has failed."""
+    """Return the full key and the mapping of the ``_target_`` that failed."""
     where = re.search(r"full_key: (\S+)", str(error))
     inner: Any = node
     for part in where.group(1).split(".") if where else ():

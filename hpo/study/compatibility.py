@@ -1,4 +1,4 @@
-"""Checks that the parts of a study fit together."""
+"""Checks that the parts of a study fit."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_dataset_fits(dataset: Dataset, model: Trainable, names: ChosenOptions)
 
 
 def check_strategy_fits(study: Study) -> None:
-    """Refuse what the strategy cannot do.
+    """Refuse a study that needs what its strategy cannot do.
 
     Raises:
         ConfigError: naming both keys.
@@ -91,10 +91,10 @@ def check_strategy_fits(study: Study) -> None:
 
 
 def check_space_fits(names: list[str], tunables: Mapping[str, ParamValue]) -> None:
-    """Refuse a search space that names what the model does not have.
+    """Refuse a search space with parameters that the model does not have.
 
     Raises:
-        ConfigError: naming the parameter and those that the model has.
+        ConfigError: naming the parameter and the parameters of the model.
     """
     for name in names:
         if name not in tunables:

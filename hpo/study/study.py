@@ -1,4 +1,4 @@
-"""A study: the objects that its config names."""
+"""A study: the objects that its config names, and its identity."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hpo.study.identity import put_together
 
 @dataclass(frozen=True)
 class ChosenOptions:
-    """The options that make up a study, as they are recorded; ``choices`` has those of all groups by group."""
+    """The options that a study was composed from; ``choices`` maps every group to its option."""
 
     model: str
     dataset: str
@@ -35,11 +35,11 @@ class ChosenOptions:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that a study is made of.
+    """Everything that a study consists of.
 
     Args:
         config: the composed config as it is recorded: plain mappings, without values from the environment.
-        dataset_note: why another dataset than the configured one was taken, where that is so.
+        dataset_note: why a fallback replaced the configured dataset; None if it did not.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Study:
 
     @property
     def search(self) -> SearchProblem:
-        """What the strategy is told."""
+        """The search problem that the strategy gets."""
         definition = self.definition
         start = definition.space.select(self.model.tunables)
         return SearchProblem(
@@ -73,11 +73,11 @@ class Study:
 
     @property
     def is_defined_by_run(self) -> bool:
-        """Whether trials ask for their params while they run, so that no space is known before."""
+        """Whether trials ask for their params while they run, so that the space is not known beforehand."""
         return self.model.is_defined_by_run
 
     def with_found(self, space: SearchSpace) -> Study:
-        """The study with the space that its trials have asked for, where it had none of its own."""
+        """The study with the space that its trials asked for; unchanged if it has a space of its own."""
         return replace(self, definition=replace(self.definition, space=space)) if self.is_defined_by_run else self
 
     @property
@@ -87,12 +87,12 @@ class Study:
 
     @property
     def n_at_once(self) -> int:
-        """Trials that train at the same time: as many as there are workers, if the strategy proposes so many."""
+        """The number of trials that train in parallel: one a worker, or one if the strategy proposes one by one."""
         return self.executor.n_workers if self.strategy.tags.parallel else 1
 
     @property
     def defaults_outside(self) -> list[str]:
-        """Parameters whose default in the model lies outside the space, so that no trial can begin there."""
+        """Parameters with a default outside the search space, so that the defaults cannot be the first trial."""
         start = self.definition.space.select(self.model.tunables)
         return [name for name, value in start.items() if not self.definition.space[name].contains(value)]
 
@@ -119,6 +119,6 @@ class Study:
 
 
 def default_name(names: ChosenOptions, seed: int) -> str:
-    """A study name from its parts and the time."""
+    """Make a study name from its options and the time."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return f"{names.model}-{names.dataset}-{names.strategy}-s{seed}-{now}"

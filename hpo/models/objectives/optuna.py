@@ -1,7 +1,7 @@
 """Optuna's ``objective(trial)``, unmodified: define-by-run, so under the strategies that Optuna samples.
 
-What the objective is given answers as ``optuna.Trial`` does. A suggestion goes to the study's driver, where the trial
-of Optuna's own study answers; a report goes to its pruner.
+The objective gets a trial with the interface of ``optuna.Trial``. The driver answers its suggestions from a trial of
+Optuna's own study, and passes its reports to the pruner.
 https://optuna.readthedocs.io/en/stable/tutorial/10_key_features/002_configurations.html
 """
 
@@ -40,8 +40,7 @@ class OptunaObjective(WholeObjective):
     """An objective that is called with a trial, and returns a number or, with ``objective.others``, several.
 
     Args:
-        objective: a function ``objective(trial)``, an object that can be called so, its class, or the dotted name of
-            one of these.
+        objective: a function ``objective(trial)``, a callable object, its class, or the dotted name of one of these.
 
     Raises:
         ConfigError: when there is no such objective, or it does not take a trial alone.
@@ -68,7 +67,7 @@ class OptunaObjective(WholeObjective):
         except (Exception, _Interrupted):
             if not trial.is_interrupted:
                 raise
-        # Whatever the objective made of the interruption: it may catch everything.
+        # An objective may catch everything, including the interruption.
         if trial.is_interrupted or is_pruned:
             log.stop_reason = StopReason.INTERRUPTED if trial.is_interrupted else StopReason.PRUNED
             return None
@@ -82,7 +81,7 @@ class OptunaObjective(WholeObjective):
 
 
 class LiveTrial(optuna.trial.BaseTrial):
-    """What an objective is given: ``optuna.Trial`` in all that concerns one trial, without the study around it.
+    """The trial that an objective gets: ``optuna.Trial`` without the access to its study.
 
     As in Optuna, what a trial does not support raises ``NotImplementedError``.
     """
@@ -206,7 +205,7 @@ class LiveTrial(optuna.trial.BaseTrial):
         return self._number
 
     def __getattr__(self, name: str) -> NoReturn:
-        """What only a trial inside of Optuna's own study has."""
+        """Explain the absence of attributes that need Optuna's study."""
         if name.startswith("__"):  # what Python looks for by itself
             raise AttributeError(name)
         raise AttributeError(
@@ -220,7 +219,7 @@ class _Interrupted(BaseException):
 
 
 def _parameter(name: str, asked: BaseDistribution) -> Parameter:
-    """The parameter that means the same."""
+    """The parameter that is equivalent to a distribution."""
     match asked:
         case FloatDistribution():
             return Float(name, low=asked.low, high=asked.high, log=asked.log, step=asked.step)
@@ -234,7 +233,7 @@ def _parameter(name: str, asked: BaseDistribution) -> Parameter:
 
 
 def _values(returned: Any, objective: Objective) -> tuple[float, ...]:
-    """What an objective has returned, as many numbers as the study declares."""
+    """Check the returned values of an objective: one number for each declared objective."""
     values = list(returned) if isinstance(returned, Sequence) and not isinstance(returned, str) else [returned]
     names = (objective.metric, *objective.others)
     if len(values) != len(names):
