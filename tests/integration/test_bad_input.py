@@ -359,7 +359,7 @@ def test_bad_input_is_refused_before_training(
     assert list_studies(client, experiment) == []
 
 
-def test_a_corrupt_file_is_refused_and_never_replaced_by_the_fallback(
+def test_corrupt_file_is_refused_and_not_replaced_by_the_fallback(
     hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(os.environ["KERAS_HOME"]) / "datasets" / "mnist.npz"
@@ -372,7 +372,7 @@ def test_a_corrupt_file_is_refused_and_never_replaced_by_the_fallback(
     assert path.read_bytes() == b"half a download"
 
 
-def test_a_study_name_that_is_taken_is_refused(
+def test_study_name_of_a_finished_study_is_refused(
     hpo: Callable[..., int], small: tuple[str, ...], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo(*small, "study=mine", "limits.n_trials=1", "max_epochs=1") == 0
@@ -381,7 +381,7 @@ def test_a_study_name_that_is_taken_is_refused(
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_the_command_exits_with_2_and_shows_a_traceback_only_on_request(workdir: Path, full: bool) -> None:
+def test_exit_code_is_2_and_traceback_only_on_request(workdir: Path, full: bool) -> None:
     environment = {**os.environ, **({"HYDRA_FULL_ERROR": "1"} if full else {})}
     command = [sys.executable, "-m", "hpo", "limits.n_trials=0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
@@ -435,7 +435,7 @@ sys.exit(main(sys.argv[1:]))
         ("+model.balance=smote", "imblearn", "pip install 'imbalanced-learn>=0.14'"),
     ],
 )
-def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs_it(
+def test_missing_library_is_named_with_its_install_command(
     workdir: Path, override: str, library: str, command: str
 ) -> None:
     (workdir / "without.py").write_text(WITHOUT)

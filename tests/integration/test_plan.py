@@ -20,7 +20,7 @@ def planned(hpo: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Call
     return plan
 
 
-def test_a_plan_says_what_a_grid_costs_and_trains_nothing(planned: Callable[..., str]) -> None:
+def test_plan_shows_the_cost_of_a_grid_and_trains_nothing(planned: Callable[..., str]) -> None:
     out = planned(
         "strategy=grid", "dataset=digits", "resampling=stratified_kfold", "limits.n_trials=40", "max_epochs=7"
     )
@@ -38,7 +38,7 @@ def test_a_plan_says_what_a_grid_costs_and_trains_nothing(planned: Callable[...,
     assert list_studies(client, experiment) == []
 
 
-def test_a_plan_shows_the_rungs_that_a_study_then_keeps_to(
+def test_plan_shows_the_rungs_that_the_study_uses(
     planned: Callable[..., str], hpo: Callable[..., int], read: Callable[..., object]
 ) -> None:
     arguments = ("model=random_forest", "dataset=breast_cancer", "model.grow_by=2", "max_epochs=9", "limits.n_trials=9")
@@ -53,13 +53,13 @@ def test_a_plan_shows_the_rungs_that_a_study_then_keeps_to(
     assert (states.count("COMPLETE"), states.count("PRUNED")) == (1, 8)
 
 
-def test_models_without_epochs_spend_a_budget_of_rows(planned: Callable[..., str]) -> None:
+def test_budget_of_models_without_epochs_is_in_rows(planned: Callable[..., str]) -> None:
     out = planned("strategy=halving_random", "model=svm", "limits.n_trials=9")
     assert re.search(r"9 +11% of the training rows", out)
     assert re.search(r"1 +all training rows", out)
 
 
-def test_every_strategy_is_in_the_table(hpo: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_strategies_command_lists_every_strategy(hpo: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert hpo("strategies", "--markdown") == 0
     rows = capsys.readouterr().out.splitlines()[2:]
     assert [re.match(r"\| `(\w+)` \|", row).group(1) for row in rows] == list(configs.options("strategy"))  # type: ignore[union-attr]

@@ -5,7 +5,7 @@ import pytest
 from hpo.errors import ConfigError, HpoError, InputError, SearchStopped, StudyFailed, first_line, hide, one_line, redact
 
 
-def test_a_message_names_key_value_expectation_and_fix() -> None:
+def test_message_has_key_value_expectation_and_fix() -> None:
     text = str(ConfigError("limits.n_trials", 0, "at least 1", "limits.n_trials=20"))
     for part in ("limits.n_trials", "0", "at least 1", "limits.n_trials=20"):
         assert part in text
@@ -21,11 +21,11 @@ def test_a_message_names_key_value_expectation_and_fix() -> None:
         ("sqlite:///hpo_runs/mlflow.db", "sqlite:///hpo_runs/mlflow.db"),
     ],
 )
-def test_passwords_are_never_shown(text: str, shown: str) -> None:
+def test_passwords_in_addresses_are_redacted(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 
-def test_values_of_variables_that_are_named_like_secrets_and_hidden_ones_are_never_shown(
+def test_secret_variables_and_hidden_values_are_redacted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct-horse")
@@ -38,13 +38,13 @@ def test_values_of_variables_that_are_named_like_secrets_and_hidden_ones_are_nev
     assert redact(text) == "*** *** on visible *** no"
 
 
-def test_errors_survive_the_way_between_processes() -> None:
+def test_errors_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(ConfigError("a.b", 3, "less", "a.b=2")))  # noqa: S301 our own bytes
     assert isinstance(error, ConfigError)
     assert (error.key, error.value, error.expected, error.fix) == ("a.b", 3, "less", "a.b=2")
 
 
-def test_the_end_of_a_search_is_no_exception_that_a_library_would_swallow() -> None:
+def test_search_stopped_is_not_an_exception() -> None:
     assert not issubclass(SearchStopped, Exception)
     assert issubclass(InputError, HpoError)
     assert issubclass(StudyFailed, HpoError)

@@ -22,7 +22,7 @@ def test_parents_come_before_their_children() -> None:
     assert names.index("optimizer") < names.index("momentum") < names.index("nesterov")
 
 
-def test_a_child_is_active_only_under_its_parents_values() -> None:
+def test_child_is_active_only_under_the_values_of_its_parents() -> None:
     space = SearchSpace.from_config(CONDITIONAL)
     assert space.contains({"optimizer": "adam", "layers": 1})
     assert not space.contains({"optimizer": "adam", "momentum": 0.5, "layers": 1})
@@ -34,7 +34,7 @@ def test_a_child_is_active_only_under_its_parents_values() -> None:
     }
 
 
-def test_a_condition_on_a_float_may_be_written_as_a_whole_number() -> None:
+def test_condition_on_a_float_accepts_a_whole_number() -> None:
     config = {
         "d": {"type": "float", "low": 0, "high": 2, "step": 0.5},
         "n": {"type": "int", "low": 1, "high": 3, "when": {"d": [0, 1]}},
@@ -44,7 +44,7 @@ def test_a_condition_on_a_float_may_be_written_as_a_whole_number() -> None:
     assert not space.is_active("n", {"d": 0.5})
 
 
-def test_a_grid_visits_every_active_combination_once() -> None:
+def test_grid_visits_every_active_combination_once() -> None:
     points = list(SearchSpace.from_config(CONDITIONAL).grid())
     # adam; sgd with momentum 0.5; sgd with momentum 0.9 and two values of nesterov; each with two numbers of layers
     assert len(points) == 2 * (1 + 1 + 2)
@@ -52,7 +52,7 @@ def test_a_grid_visits_every_active_combination_once() -> None:
     assert all(SearchSpace.from_config(CONDITIONAL).contains(p) for p in points)
 
 
-def test_a_grid_over_a_continuous_range_says_how_to_give_points() -> None:
+def test_grid_over_a_continuous_range_is_refused_with_a_fix() -> None:
     space = SearchSpace.from_config({"rate": {"type": "float", "low": 0.0, "high": 1.0}})
     with pytest.raises(ConfigError) as caught:
         space.grid()
@@ -61,7 +61,7 @@ def test_a_grid_over_a_continuous_range_says_how_to_give_points() -> None:
     assert "step" in caught.value.fix
 
 
-def test_both_ends_of_a_stepped_range_belong_to_it() -> None:
+def test_stepped_range_includes_both_bounds() -> None:
     space = SearchSpace.from_config({"d": {"type": "float", "low": 0.1, "high": 0.7, "step": 0.2}})
     assert space["d"].points() == (0.1, 0.3, 0.5, 0.7)
     assert space["d"].contains(0.30000000000000004)
@@ -69,7 +69,7 @@ def test_both_ends_of_a_stepped_range_belong_to_it() -> None:
 
 
 @given(low=st.integers(-100, 100), steps=st.integers(0, 20), step=st.integers(1, 9))
-def test_int_points_are_inclusive_typed_and_inside(low: int, steps: int, step: int) -> None:
+def test_int_points_are_inclusive_typed_and_in_the_domain(low: int, steps: int, step: int) -> None:
     high = low + steps * step
     parameter = SearchSpace.from_config({"n": {"type": "int", "low": low, "high": high, "step": step}})["n"]
     points = parameter.points()
@@ -80,14 +80,14 @@ def test_int_points_are_inclusive_typed_and_inside(low: int, steps: int, step: i
 
 
 @given(low=st.floats(-1e6, 1e6), width=st.floats(0, 1e6))
-def test_float_ends_are_inside(low: float, width: float) -> None:
+def test_float_bounds_are_in_the_domain(low: float, width: float) -> None:
     parameter = Float("x", low=low, high=low + width)
     assert parameter.contains(low)
     assert parameter.contains(low + width)
     assert not parameter.contains(low + width + 1)
 
 
-def test_types_are_not_mixed_up() -> None:
+def test_values_of_another_type_are_not_in_the_domain() -> None:
     assert not Int("n", low=0, high=3).contains(True)
     assert not Int("n", low=0, high=3).contains(1.0)
     assert not Categorical("c", choices=(1, "1")).contains(True)
@@ -95,7 +95,7 @@ def test_types_are_not_mixed_up() -> None:
     assert not Float("x", low=0, high=1).contains("0.5")
 
 
-def test_a_space_survives_the_way_to_config_and_back() -> None:
+def test_space_round_trips_through_its_config() -> None:
     space = SearchSpace.from_config(CONDITIONAL)
     again = SearchSpace.from_config(space.to_config())
     assert dict(again) == dict(space)
@@ -143,7 +143,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("config", "key", "expected"), BAD, ids=[f"{key}-{text}" for _, key, text in BAD])
-def test_a_bad_space_is_refused_by_key(config: dict[str, Any], key: str, expected: str) -> None:
+def test_invalid_space_is_refused_by_key(config: dict[str, Any], key: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         SearchSpace.from_config(config)
     assert caught.value.key == f"search_space.{key}"
@@ -151,14 +151,14 @@ def test_a_bad_space_is_refused_by_key(config: dict[str, Any], key: str, expecte
     assert caught.value.fix
 
 
-def test_the_size_of_a_grid_is_known_without_visiting_it() -> None:
+def test_grid_size_is_known_without_visiting_the_grid() -> None:
     for space in SPACES.values():
         assert space.grid_size() == len(list(space.grid()))
     huge = SearchSpace.from_config({f"n{i}": {"type": "int", "low": 1, "high": 1000} for i in range(8)})
     assert huge.grid_size() == huge.size() == 10**24
 
 
-def test_a_space_has_a_size_where_it_is_finite_whatever_its_grid_says() -> None:
+def test_size_of_a_finite_space_does_not_depend_on_its_grid() -> None:
     assert SPACES["all_types"].size() is None
     finite = SearchSpace.from_config(
         {
@@ -182,7 +182,7 @@ def test_a_space_has_a_size_where_it_is_finite_whatever_its_grid_says() -> None:
         {"type": "int", "low": 3, "high": 3},
     ],
 )
-def test_places_between_the_ends_and_values_are_each_other_s_inverse(spec: dict[str, Any]) -> None:
+def test_place_and_at_are_inverse(spec: dict[str, Any]) -> None:
     parameter = SearchSpace.from_config({"x": spec})["x"]
     assert isinstance(parameter, Numeric)
     assert (parameter.at(0), parameter.at(1)) == (spec["low"], spec["high"])
@@ -193,7 +193,7 @@ def test_places_between_the_ends_and_values_are_each_other_s_inverse(spec: dict[
         assert parameter.at(parameter.place(value)) == pytest.approx(value)
 
 
-def test_a_space_is_read_back_from_its_record() -> None:
+def test_space_is_read_back_from_its_record() -> None:
     space = SearchSpace.from_config(CONDITIONAL)
     odd = SearchSpace([Float("x", low=0.0, high=0.95, step=0.1), Categorical("c", choices=(True, "auto", None))])
     for each in (space, odd):
@@ -212,5 +212,5 @@ def test_a_space_is_read_back_from_its_record() -> None:
         (Categorical("x", choices=(1, 2)), Int("x", low=3, high=4), Categorical("x", choices=(1, 2))),
     ],
 )
-def test_two_domains_of_one_parameter_are_united(one: Parameter, other: Parameter, both: Parameter) -> None:
+def test_domains_of_one_parameter_are_united(one: Parameter, other: Parameter, both: Parameter) -> None:
     assert united(one, other) == both

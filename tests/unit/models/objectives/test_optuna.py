@@ -59,7 +59,7 @@ def call(function: Any, driver: Driver | None = None, objective: Objective = VAL
     return OptunaObjective(function).call(7, objective, log, driver or Driver()), log
 
 
-def test_suggestions_are_those_of_optuna_and_mean_the_same() -> None:
+def test_suggestions_have_the_domains_of_optuna() -> None:
     driver = Driver()
     trial = live(driver)
     values = {
@@ -81,7 +81,7 @@ def test_suggestions_are_those_of_optuna_and_mean_the_same() -> None:
     assert isinstance(values["i"], int)
 
 
-def test_a_name_is_asked_for_once_and_its_first_answer_holds() -> None:
+def test_repeated_suggestion_returns_the_first_value() -> None:
     driver = Driver()
     trial = live(driver)
     first = trial.suggest_float("x", 0, 1)
@@ -106,7 +106,7 @@ def test_a_name_is_asked_for_once_and_its_first_answer_holds() -> None:
         (lambda t: t.study.best_trial, AttributeError, r"trial\.study is not there: the study is in another process"),
     ],
 )
-def test_what_cannot_work_says_so(ask: Any, error: type[Exception], said: str) -> None:
+def test_unsupported_calls_raise_with_a_reason(ask: Any, error: type[Exception], said: str) -> None:
     driver = Driver()
     with pytest.raises(error, match=said):
         ask(live(driver))
@@ -114,7 +114,7 @@ def test_what_cannot_work_says_so(ask: Any, error: type[Exception], said: str) -
     assert not driver.reports
 
 
-def test_a_trial_knows_its_number_when_it_began_and_what_it_was_told() -> None:
+def test_trial_has_number_start_params_and_attributes() -> None:
     driver = Driver()
     trial = live(driver)
     assert trial.number == 7
@@ -125,7 +125,7 @@ def test_a_trial_knows_its_number_when_it_began_and_what_it_was_told() -> None:
     assert driver.notes == {"text": "as it is", "list": "[1, 2]"}
 
 
-def test_reports_are_the_history_with_their_own_steps_and_the_pruner_s_answer_is_kept() -> None:
+def test_reports_are_the_history_and_should_prune_returns_the_last_decision() -> None:
     driver = Driver(after=Decision.PRUNE)
     log = FitLog()
     trial = LiveTrial(0, VALUE, log, driver)
@@ -140,7 +140,7 @@ def test_reports_are_the_history_with_their_own_steps_and_the_pruner_s_answer_is
     assert log.epochs_run == 2
 
 
-def test_a_value_is_the_score_and_pruning_and_interrupts_are_no_failures() -> None:
+def test_pruning_and_interrupts_are_not_failures() -> None:
     assert call(lambda trial: 1)[0] == (1.0,)
 
     def prunes(trial: Any) -> float:
@@ -186,14 +186,14 @@ def fails_whatever_happens(trial: Any) -> float:
 
 
 @pytest.mark.parametrize("function", [returns_whatever_happens, prunes_whatever_happens, fails_whatever_happens])
-def test_an_interrupted_trial_is_not_finished_whatever_its_objective_makes_of_it(
+def test_interrupt_is_not_swallowed_by_objective(
     function: Callable[[Any], float],
 ) -> None:
     returned, log = call(function, Driver(after=Decision.INTERRUPT))
     assert (returned, log.stop_reason) == (None, StopReason.INTERRUPTED)
 
 
-def test_names_are_text() -> None:
+def test_names_that_are_not_text_are_refused() -> None:
     with pytest.raises(TypeError, match="must be text, not 1"):
         live(Driver()).set_user_attr(1, "one")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be text, not 1"):
@@ -201,12 +201,12 @@ def test_names_are_text() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_value_that_is_not_finite_is_a_failure(value: float) -> None:
+def test_value_that_is_not_finite_fails_the_trial(value: float) -> None:
     returned, log = call(lambda trial: value)
     assert (returned, log.stop_reason.state, log.problem) == (None, State.FAIL, "value is not finite")
 
 
-def test_as_many_values_as_the_study_has_objectives() -> None:
+def test_number_of_values_must_match_the_objectives() -> None:
     two = Objective("value", "minimize", others={"n_weights": "minimize"})
     assert call(lambda trial: (1, 2), objective=two)[0] == (1.0, 2.0)
     with pytest.raises(ValueError, match="returned 1 values where the study has 2"):
@@ -219,7 +219,7 @@ def test_as_many_values_as_the_study_has_objectives() -> None:
         live(Driver(), two).report(1.0, 0)
 
 
-def test_an_objective_is_a_function_an_object_or_a_class() -> None:
+def test_objective_may_be_a_function_an_object_or_a_class() -> None:
     for given in ("objectives.Callable", objectives.Callable, objectives.Callable(1.0)):
         assert 1 <= call(given)[0][0] <= 2
     assert call(functools.partial(objectives.takes_more, data=None))[0] == (0.0,)
@@ -234,7 +234,7 @@ def test_an_objective_is_a_function_an_object_or_a_class() -> None:
         ("hpo.models.objectives.optuna.LiveTrial", "a class without arguments"),
     ],
 )
-def test_what_is_no_objective_is_refused(given: str, said: str) -> None:
+def test_invalid_objective_is_refused(given: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         OptunaObjective(given)
     assert caught.value.key == "model.objective"
