@@ -1,5 +1,7 @@
 """The model of the best trial, with an executor that loses workers."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,16 @@ import toy
 from toy_study import Listed, study
 
 from hpo.core.limits import Limits
+from hpo.core.params import Params
 from hpo.core.states import StopReason
 from hpo.core.trial import FoldResult, Trial
+from hpo.datasets.base import DataSpec
 from hpo.errors import StudyFailed
-from hpo.evaluation.resampling import StratifiedKFoldResampling
-from hpo.evaluation.tasks import RefitTask, Task
+from hpo.evaluation.evaluator import Evaluator
+from hpo.evaluation.resampling import Holdout, Resampling, StratifiedKFoldResampling
+from hpo.evaluation.tasks import FoldTask, RefitTask, Task
 from hpo.executors.inline import InlineExecutor
-from hpo.models.base import ObjectiveControl
+from hpo.models.base import FittedModel, ObjectiveControl
 from hpo.run.best_model import load_best_model, refit_epochs, run_with_retries
 from hpo.run.trials import MAX_LOST_NODES
 from hpo.study.study import Study
@@ -97,15 +102,58 @@ def best_of_folds() -> Trial:
 
 
 def test_model_of_cross_validation_is_refitted_on_all_training_data(tmp_path: Path) -> None:
-    executor, shown = LosingExecutor(CRASHED), []
+    executor, shown, began = LosingExecutor(CRASHED), [], time.monotonic()
     loaded = load_best_model(started(executor, resampling=FOLDS), best_of_folds(), tmp_path, True, shown.append)
     assert loaded is not None
     assert isinstance(loaded.fitted, toy.FittedCurve)
     assert loaded.fitted.weights == pytest.approx([0.5])
     assert (loaded.metrics["refit_epochs"], loaded.problem) == (2, None)
-    assert loaded.metrics["refit_seconds"] >= 0
+    assert 0 <= loaded.metrics["refit_seconds"] <= time.monotonic() - began
     assert executor.tasks == [RefitTask({"x": 0.5}, 2, tmp_path / "winner", 2 / 3)] * 2
     assert shown == ["training the best model again, on all training data, 2 epochs"]
+
+
+class WholeModel(toy.CurveModel):
+    """Trains in one go, and keeps the params that it is restored with."""
+
+    has_epochs = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.restored: list[Params] = []
+
+    def restore(self, params: Params, spec: DataSpec, path: Path) -> FittedModel:
+        self.restored.append(params)
+        return super().restore(params, spec, path)
+
+
+def with_model(model: WholeModel, resampling: Resampling) -> tuple[Study, LosingExecutor]:
+    executor = LosingExecutor()
+    built = study(Listed([]), Limits(1), executor=executor)
+    objective, stopping = built.definition.objective, built.definition.early_stopping
+    evaluator = Evaluator(model, toy.dataset(), resampling, objective, stopping, 0)
+    executor.start(evaluator, Path())
+    return replace(built, model=model, evaluator=evaluator), executor
+
+
+def test_model_without_epochs_is_refitted_once_with_the_full_budget(tmp_path: Path) -> None:
+    model, shown = WholeModel(), []
+    built, executor = with_model(model, FOLDS)
+    loaded = load_best_model(built, best_of_folds(), tmp_path, True, shown.append)
+    assert loaded is not None
+    assert list(loaded.metrics) == ["refit_seconds"]
+    assert executor.tasks == [RefitTask({"x": 0.5}, 3, tmp_path / "winner", 1.0)]
+    assert shown == ["training the best model again, on all training data, once"]
+    assert model.restored == [{"x": 0.5}]
+
+
+def test_saved_weights_are_restored_with_the_params_of_the_trial(tmp_path: Path) -> None:
+    np.savez(tmp_path / "trial-0003.npz", np.array([0.25]))
+    model = WholeModel()
+    built, _ = with_model(model, Holdout(0.2))
+    best = trial(3, weights_path=str(tmp_path / "trial-0003.npz"))
+    assert load_best_model(built, best, tmp_path, False, lambda text: None) is not None
+    assert model.restored == [{"x": 0.5}]
 
 
 def test_refit_waits_for_the_end_of_the_study(tmp_path: Path) -> None:
@@ -142,8 +190,8 @@ def test_missing_weights_are_trained_again_with_the_budget_of_the_trial(
     loaded = load_best_model(started(executor), best, tmp_path, False, shown.append)
     assert loaded is not None
     assert loaded.problem is None
-    assert [task.max_epochs for task in executor.tasks] == [epochs] * 2
-    assert executor.tasks[0].weights_path == tmp_path / "trial-0003"
+    task = FoldTask({"x": 0.9}, 0, epochs, tmp_path / "trial-0003", budget_fraction=epochs / 3)
+    assert executor.tasks == [task] * 2
     assert (tmp_path / "trial-0003.npz").exists()
     assert shown == ["training the best model again, since its weights are missing"]
 

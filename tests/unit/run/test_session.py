@@ -22,8 +22,11 @@ def test_reserved_names_do_not_collide(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "studies").write_text("a file")
-    with pytest.raises(TrackingError, match=r"tracking\.output_path"):
+    with pytest.raises(TrackingError) as refused:
         session.reserve_name(location(tmp_path), "a")
+    assert (refused.value.key, refused.value.value) == ("tracking.output_path", tmp_path)
+    assert refused.value.expected == "a folder that can be written to (Not a directory)"
+    assert refused.value.fix == "tracking.output_path=another"
 
 
 def test_study_of_a_store_that_does_not_exist_yet_has_no_tags(tmp_path: Path) -> None:
