@@ -1,4 +1,4 @@
-"""A driver that is killed at any moment: between any two lines of what it says."""
+"""A driver that is killed between any two records, and resumed."""
 
 import functools
 import shutil
@@ -39,10 +39,10 @@ def place(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 @pytest.mark.parametrize("resampling", [None, pytest.param(FOLDS, marks=pytest.mark.slow)], ids=["holdout", "folds"])
-def test_a_driver_that_is_killed_between_any_two_records_loses_and_doubles_nothing(
+def test_driver_killed_between_any_two_records_loses_and_repeats_nothing(
     place: Place, resampling: Resampling | None, tmp_path: Path
 ) -> None:
-    """The outbox of a study, cut after every line, is delivered and gone on from."""
+    """Cut the outbox of a study after each line, deliver it, and resume the study."""
     trials = [GOOD[0], {"x": 0.1, "kind": "raise"}, GOOD[1]]
     place.run(Listed(trials), 3, resampling=resampling)
     lines = (FOLDER / "outbox.jsonl").read_bytes().splitlines(keepends=True)
@@ -75,7 +75,7 @@ def test_a_driver_that_is_killed_between_any_two_records_loses_and_doubles_nothi
 
 
 def asking() -> Study:
-    """A study of three trials whose params are known only while they run; the second fails."""
+    """A study of three trials that ask for their params while they run; the second fails."""
     definition = Definition(SearchSpace([]), OBJECTIVE, EarlyStopping(patience=None), Limits(3), 0, 3)
     sampler = functools.partial(optuna.samplers.TPESampler, n_startup_trials=1)
     model = OptunaObjective(objectives.layered_and_failing)
@@ -93,10 +93,8 @@ def asking() -> Study:
     )
 
 
-def test_params_that_are_asked_for_survive_a_kill_between_any_two_records(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hpo.reporting.plots.draw", lambda *_: [])  # which take most of the time
+def test_requested_params_survive_a_kill_between_any_two_records(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.reporting.plots.draw", lambda *_: [])  # plots take most of the time
 
     def run(recorded: RecordedStudy | None = None) -> None:
         tracker = Tracker(FOLDER, "toy", place.connect, lambda text: None)
@@ -105,7 +103,7 @@ def test_params_that_are_asked_for_survive_a_kill_between_any_two_records(
         finally:
             tracker.close()
 
-    def said(runs: list[Run]) -> dict[str, object]:
+    def trials_of(runs: list[Run]) -> dict[str, object]:
         current = [run for run in trial_runs(runs) if run.data.tags.get("hpo.superseded") != "true"]
         return {
             run.data.tags["hpo.trial"]: (run.data.params, run.data.tags["hpo.state"], run.data.metrics.get("objective"))
@@ -114,7 +112,7 @@ def test_params_that_are_asked_for_survive_a_kill_between_any_two_records(
 
     run()
     lines = (FOLDER / "outbox.jsonl").read_bytes().splitlines(keepends=True)
-    whole = said(place.runs)
+    whole = trials_of(place.runs)
     assert [state for _, state, _ in whole.values()] == ["COMPLETE", "FAIL", "COMPLETE"]
     n_cut = 0
     for n_lines in range(1, len(lines)):
@@ -127,7 +125,7 @@ def test_params_that_are_asked_for_survive_a_kill_between_any_two_records(
         found = find_study(place.client, place.store[1], "toy-study")
         assert found is not None
         run(load_from_mlflow(place.client, found, asking().evaluator.metric_names, 1))
-        assert said(place.runs) == whole, n_lines
+        assert trials_of(place.runs) == whole, n_lines
         assert "RUNNING" not in {each.info.status for each in place.runs}, n_lines
         cut = [each for each in trial_runs(place.runs) if each.data.tags.get("hpo.superseded") == "true"]
         for each in cut:

@@ -1,4 +1,4 @@
-"""Several studies at once on one SQLite file that none of them has made yet."""
+"""Studies that run in parallel on one SQLite file, which none of them has created yet."""
 
 import os
 import subprocess
@@ -10,13 +10,13 @@ from benchmarks import faults
 N_STUDIES, N_TRIALS = 8, 3
 
 
-def test_eight_studies_at_once_get_complete_records_and_no_lock_error(tmp_path: Path) -> None:
+def test_eight_parallel_studies_are_recorded_without_lock_errors(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hpo", "model=svm", "resampling=stratified_kfold", "resampling.n_splits=2"]
     command += ["strategy=random", f"limits.n_trials={N_TRIALS}", "executor.threads_per_trial=1"]
     processes = []
     for number in range(N_STUDIES):
         with (tmp_path / f"log-{number}").open("w") as log:
-            # Of one second and without a name, so that their names have to be told apart too.
+            # Started in the same second and without a name, so that their default names collide.
             processes.append(subprocess.Popen([*command], cwd=tmp_path, stdout=log, stderr=log, env={**os.environ}))
     codes = [process.wait(280) for process in processes]
     logs = [(tmp_path / f"log-{number}").read_text() for number in range(N_STUDIES)]

@@ -1,4 +1,4 @@
-"""What MLflow holds of a trial, compared field by field with Keras's own objects of the same training."""
+"""The record of a trial in MLflow, compared with Keras's own objects of the same training."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ KERAS_METRICS = {"loss", "accuracy", "val_loss", "val_accuracy"}
 
 @dataclass
 class Training:
-    """What Keras kept of one call of ``fit``."""
+    """Keras's own objects of one call of ``fit``."""
 
     history: dict[str, list[float]]
     stopping: keras.callbacks.EarlyStopping
@@ -62,7 +62,7 @@ def check(read: Callable[..., Any], trainings: list[Training], overrides: dict[s
         assert outcome["best_epoch"] == stopping.best_epoch == trial.metrics["best_epoch"]
         assert same(float(outcome["best_value"]), float(stopping.best))
         assert same(trial.metrics[f"best_{stopping.monitor}"], float(stopping.best))
-        # Keras says 0 where it did not stop; the record says nothing.
+        # Keras has 0 if it did not stop; the record has no value.
         assert (outcome["stopped_epoch"] or 0) == stopping.stopped_epoch
         assert trial.metrics.get("stopped_epoch", 0) == stopping.stopped_epoch
         assert outcome["restored_best_weights"] is (stopping.best_weights is not None)
@@ -78,7 +78,7 @@ def check(read: Callable[..., Any], trainings: list[Training], overrides: dict[s
     return trials
 
 
-def test_trials_that_stop_early_or_run_to_the_end(
+def test_early_stopped_and_whole_trials_are_recorded(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], trainings: list[Training]
 ) -> None:
     stopping = ("early_stopping.patience=1", "early_stopping.min_delta=0.02", "strategy/pruner=none")
@@ -91,7 +91,7 @@ def test_trials_that_stop_early_or_run_to_the_end(
         assert trial.value == trial.folds[0]["score"] == kept
 
 
-def test_trials_that_were_pruned(
+def test_pruned_trials_are_recorded(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], trainings: list[Training]
 ) -> None:
     pruner = (
@@ -106,7 +106,7 @@ def test_trials_that_were_pruned(
     assert all(t.stop_reason == "pruned" and t.value is None and t.metrics["epochs_run"] < 4 for t in pruned)
 
 
-def test_trials_that_diverged(
+def test_diverged_trials_are_recorded(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], trainings: list[Training]
 ) -> None:
     absurd = (
@@ -115,7 +115,7 @@ def test_trials_that_diverged(
         "model.learning_rate=1e6",
         "model.optimizer=sgd",
     )
-    # No trial is completed, so the study as a whole has failed.
+    # Without a complete trial the study has failed.
     assert hpo(*small, *absurd, "limits.n_trials=2", "limits.max_consecutive_failures=null") == 1
     trials = check(read, trainings, {"patience": 3, "min_delta": 0.0, "max_epochs": 3})
     assert [t.state for t in trials] == ["FAIL", "FAIL"]
@@ -123,7 +123,7 @@ def test_trials_that_diverged(
     assert all("not finite" in t.tags["hpo.error"] for t in trials)
 
 
-def test_the_study_run_holds_what_defines_it_and_what_came_out(
+def test_study_run_has_its_definition_and_its_results(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any]
 ) -> None:
     assert hpo(*small, "limits.n_trials=3", "study=mine", "seed=0") == 0
@@ -153,7 +153,7 @@ def test_the_study_run_holds_what_defines_it_and_what_came_out(
     assert {"optimization_history.png", "learning_curves.png"} <= plots
 
 
-def test_one_seed_gives_one_sequence_and_one_set_of_values(
+def test_same_seed_gives_the_same_trials_and_values(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any]
 ) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -163,7 +163,7 @@ def test_one_seed_gives_one_sequence_and_one_set_of_values(
     assert [t.folds[0]["score"] for t in a] == [t.folds[0]["score"] for t in b]
     assert [t.state for t in a] == [t.state for t in b]
     assert [t.params for t in a] != [t.params for t in c]
-    assert a[0].params == c[0].params  # the model's own configuration comes first
+    assert a[0].params == c[0].params  # the model's defaults come first
     studies = [read(name)[1] for name in "abc"]
     assert (
         studies[0].tags["hpo.fingerprint"] == studies[1].tags["hpo.fingerprint"] != studies[2].tags["hpo.fingerprint"]

@@ -1,4 +1,4 @@
-"""Going on with a study, as people type it."""
+"""Resuming studies from the command line."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ FOREST = (
 )
 
 
-def test_a_finished_study_goes_on_with_a_higher_limit_and_refuses_without(
+def test_finished_study_is_resumed_only_with_a_higher_limit(
     hpo: Callable[..., int], read: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo(*FOREST, "limits.n_trials=3", "study=whole", "seed=1") == 0
@@ -40,7 +40,7 @@ def test_a_finished_study_goes_on_with_a_higher_limit_and_refuses_without(
     assert study.tags["hpo.n_resumed"] == "1"
 
 
-def test_the_same_command_goes_on_after_a_failure(
+def test_same_command_resumes_a_failed_study(
     hpo: Callable[..., int], read: Callable[..., Any], workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAULT", "exception")
@@ -57,7 +57,7 @@ def test_the_same_command_goes_on_after_a_failure(
     assert [trial.state for trial in trials].count("FAIL") == 1
 
 
-def test_another_study_of_that_name_is_refused_with_a_diff_and_can_be_forced(
+def test_another_definition_is_refused_with_the_differences_unless_forced(
     hpo: Callable[..., int], read: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo(*FOREST, "limits.n_trials=2", "study=mine") == 0
@@ -75,7 +75,7 @@ def test_another_study_of_that_name_is_refused_with_a_diff_and_can_be_forced(
     assert "seed: 0 before, 4 now" in study.tags["hpo.forced_resume"]
 
 
-def test_a_number_of_threads_stays_whatever_the_number_of_workers(
+def test_threads_per_trial_do_not_change_with_the_number_of_workers(
     hpo: Callable[..., int], read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("model=svm", "limits.n_trials=2", "study=mine", "executor=local")
@@ -87,7 +87,9 @@ def test_a_number_of_threads_stays_whatever_the_number_of_workers(
     assert len(trials) == 4
 
 
-def test_a_study_is_resumed_where_it_was_begun(hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+def test_resume_needs_the_name_of_a_local_study(
+    hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert hpo("resume", "nothing") == 2
     assert "with study=nothing" in capfd.readouterr().err
     for wrong in (("resume",), ("resume", "a", "b"), ("resume", "a", "--multirun")):
@@ -95,7 +97,7 @@ def test_a_study_is_resumed_where_it_was_begun(hpo: Callable[..., int], capfd: p
         assert "python -m hpo resume STUDY" in capfd.readouterr().err
 
 
-def test_a_study_that_somebody_runs_is_refused_and_a_killed_one_is_shown_as_stopped(
+def test_running_study_is_refused_and_a_killed_one_is_listed_as_stopped(
     hpo: Callable[..., int], workdir: Path, read: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     long = ["model=random_forest", "max_epochs=100000", "model.grow_by=1", "limits.timeout_seconds=3600", "study=mine"]
@@ -109,24 +111,26 @@ def test_a_study_that_somebody_runs_is_refused_and_a_killed_one_is_shown_as_stop
             time.sleep(0.1)
         assert hpo("resume", "mine") == 2
         assert f"process {process.pid}" in capfd.readouterr().err
-        time.sleep(5)  # by now MLflow has heard of it
-        assert hpo("list") == 0
-        assert "running" in capfd.readouterr().out
+        listed = ""
+        while "running" not in listed:  # the records are delivered every few seconds
+            assert process.poll() is None, (workdir / "log").read_text()
+            assert hpo("list") == 0
+            listed = capfd.readouterr().out
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert hpo("list") == 0
     assert "stopped" in capfd.readouterr().out
-    assert hpo("resume", "mine", "limits.max_epochs_total=1") == 1  # nothing can be finished within one epoch
+    assert hpo("resume", "mine", "limits.max_epochs_total=1") == 1  # no trial finishes within one epoch
     _, study, trials = read("mine")
     assert study.state == "finished"
     assert len(trials) == 1
 
 
-def test_what_waits_in_an_outbox_is_delivered_by_sync_and_shown_by_list(
+def test_sync_delivers_pending_records_and_list_shows_them(
     hpo: Callable[..., int], workdir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A study begins and ends while its store, which comes later, does not answer."""
+    """A study runs while its store does not answer; the store is available later."""
     assert hpo("model=svm", "limits.n_trials=1") == 0
     capfd.readouterr()
     closed = ("tracking.uri=http://127.0.0.1:9", "tracking.output_path=offline")
@@ -140,7 +144,7 @@ def test_what_waits_in_an_outbox_is_delivered_by_sync_and_shown_by_list(
     assert "Traceback" not in shown.out + shown.err
     assert hpo("sync", *closed) == 2
     assert "mine: not delivered" in capfd.readouterr().err
-    # Its store is another one now, as a server that has moved would be.
+    # Another URI of the store, as of a server that was moved.
     here = ("tracking.output_path=offline", "tracking.uri=sqlite:///hpo_runs/mlflow.db")
     assert hpo("list", *here) == 0
     assert "mine: records wait on disk; python -m hpo sync" in capfd.readouterr().out
