@@ -87,9 +87,7 @@ def test_threads_per_trial_do_not_change_with_the_number_of_workers(
     assert len(trials) == 4
 
 
-def test_resume_needs_the_name_of_a_local_study(
-    hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_needs_the_name_of_a_local_study(hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
     assert hpo("resume", "nothing") == 2
     assert "with study=nothing" in capfd.readouterr().err
     for wrong in (("resume",), ("resume", "a", "b"), ("resume", "a", "--multirun")):

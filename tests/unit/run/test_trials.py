@@ -268,6 +268,20 @@ def test_dropped_trial_is_pruned(tracker: Tracker) -> None:
     assert closed.epochs_saved == 4
 
 
+def test_dropped_trial_of_a_model_without_epochs_saves_no_epochs(tracker: Tracker) -> None:
+    class WholeModel(toy.CurveModel):
+        has_epochs = False
+
+    built = replace(study(Listed([]), Limits(9)), model=WholeModel())
+    runner = Host(built, tracker, ends())
+    running = started(runner)
+    running.train(1)
+    running.close(dropped=True)
+    (closed,) = runner.closed
+    assert (closed.state, closed.epochs_saved) == (State.PRUNED, 0)
+    assert [each.outcome.max_epochs for each in closed.folds] == [1]
+
+
 def test_dropped_trial_that_failed_stays_failed(tracker: Tracker) -> None:
     runner = host(tracker, ends(StopReason.ERROR))
     running = started(runner)
