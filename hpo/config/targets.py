@@ -48,7 +48,7 @@ def import_error(key: str, given: str, error: BaseException) -> ConfigError:
             fix = f"run `python -m hpo` in the folder that holds {error.name.partition('.')[0]}, or install it"
             return ConfigError(key, given, expected, fix)
     if place := place_in_user_code(error):
-        expected = f"a module that can be imported; {place} raised {one_line(error)}"
+        expected = f"a module that can be imported; {place}, raised {one_line(error)}"
         return ConfigError(key, given, expected, f"correct {place}; {_SHOW_TRACEBACK}")
     if isinstance(error, AttributeError) and error.obj is not None:
         there = [name for name in dir(error.obj) if not name.startswith("_")]
@@ -61,10 +61,10 @@ def import_error(key: str, given: str, error: BaseException) -> ConfigError:
 def place_in_user_code(error: BaseException) -> str | None:
     """File and line of the user's own code that raised ``error``; None if the error comes from elsewhere."""
     if isinstance(error, SyntaxError) and error.filename and is_own_file(Path(error.filename)):
-        return f"{_shown(error.filename)}, line {error.lineno},"
+        return f"{_shown(error.filename)}, line {error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if Path(frame.filename).is_file() and is_own_file(Path(frame.filename)):
-            return f"{_shown(frame.filename)}, line {frame.lineno},"
+            return f"{_shown(frame.filename)}, line {frame.lineno}"
     return None
 
 

@@ -194,7 +194,7 @@ def _explain(key: str, node: Mapping[str, Any], error: InstantiationException) -
         expected = f"an option that {target} takes"
         return ConfigError(f"{full_key}.{name}", inner.get(name, "given"), expected, f"'~{full_key}.{name}'")
     if place := place_in_user_code(last):
-        expected = f"code that runs without an error; {place} raised {said}"
+        expected = f"code that runs without an error; {place}, raised {said}"
         return ConfigError(full_key, target, expected, f"correct {place} or the options of {target}")
     return ConfigError(full_key, target, f"options that it takes ({said})", "python -m hpo --cfg job shows them")
 
