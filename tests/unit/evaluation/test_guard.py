@@ -122,3 +122,31 @@ def test_full_disk_ends_the_study() -> None:
 
 def test_error_description_is_one_short_line() -> None:
     assert one_line(ValueError("  \n" + "x" * 400)) == ("ValueError: " + "x" * 400)[:300]
+
+
+class ListeningDriver:
+    """Keeps what it receives."""
+
+    def __init__(self) -> None:
+        self.received: list[object] = []
+
+    def on_epoch(self, epoch: int, logs: Mapping[str, float]) -> Decision:
+        self.received.append((epoch, logs))
+        return Decision.PRUNE
+
+    def poll(self) -> Decision:
+        return Decision.INTERRUPT
+
+    def suggest(self, parameter: Parameter) -> ParamValue:
+        self.received.append(parameter)
+        return 0.5
+
+    def note(self, name: str, text: str) -> None:
+        self.received.append((name, text))
+
+
+def test_calls_and_answers_pass_through_the_guard() -> None:
+    driver = ListeningDriver()
+    guard = Guard(driver)
+    assert [call(guard) for call in CALLS.values()] == [Decision.PRUNE, Decision.INTERRUPT, 0.5, None]
+    assert driver.received == [(0, {"loss": 1.0}), PARAMETER, ("name", "text")]
