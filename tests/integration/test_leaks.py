@@ -177,6 +177,7 @@ def test_scored_rows_are_not_trained_on_and_test_rows_are_not_used_before_the_en
         outside.pop((None, "evaluate"), None)  # one empty sample, for the names of the metrics
     assert not any(outside.values())
     assert not any(rows & test_rows for rows in searching.values())
+    assert result.problems == ()
     # The refit trains on all training rows and no others, and then scores the test split.
     assert seen[None, "fit"] == set(range(N))
     scored = seen[None, "evaluate" if name == "keras" else "transform"]
