@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch_model
 import yaml
 
 from hpo.datasets import embedded
 from hpo.testing import check_model
-
-pytest.importorskip("torch")
-import torch_model
 
 STUDY = ("--config-dir=conf", "model=torch_net", "max_epochs=6", "executor.threads_per_trial=1", "study=mine")
 
