@@ -27,7 +27,8 @@ class ArgumentParser(argparse.ArgumentParser):
         """
         name = self.prog.rpartition(" ")[2]
         usage = " ".join(self.format_usage().split())
-        raise ConfigError(name, message, usage, f"python -m hpo help {name}")
+        # Intermixed parsing calls optional positionals required as well.
+        raise ConfigError(name, message.removesuffix(", OVERRIDE"), usage, f"python -m hpo help {name}")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

@@ -16,19 +16,18 @@ from hpo.strategies.base import Rung
 from hpo.study.study import Study
 
 
-def unit_of(study: Study) -> str:
-    """What the epochs of a study are."""
-    if study.is_defined_by_run:
-        return "reports"
-    return "epochs" if study.model.has_epochs else "fits"
+def unit_of(study: Study, count: int = 2) -> str:
+    """Return what a study counts as epochs: epochs, fits, or reports of an objective."""
+    unit = "report" if study.is_defined_by_run else "epoch" if study.model.has_epochs else "fit"
+    return unit if count == 1 else f"{unit}s"
 
 
 def print_definition(console: Console, study: Study, uri: str | None) -> None:
-    """What a study is made of, and where it is recorded if it is."""
+    """Print what a study consists of and, if ``uri`` is given, where it is recorded."""
     rows, definition = study.evaluator.n_samples, study.definition
     folds = study.evaluator.n_folds
-    stop = f"{rows['stop']:,} to stop by, " if "stop" in rows else ""
-    counts = "its own data and splits, not known here"
+    stop = f"{rows['stop']:,} stop split, " if "stop" in rows else ""
+    counts = "loads and splits its own data"
     if rows:
         counts = f"{rows['train']:,} train, {stop}{rows['validation']:,} validation, {rows['test']:,} test"
     table = Table.grid(padding=(0, 2))
@@ -38,46 +37,50 @@ def print_definition(console: Console, study: Study, uri: str | None) -> None:
     if origin := study.model.origin:
         table.add_row("[bold]base", f"{study.config['model'].get('base')} ({origin.uri})")
     tags = study.strategy.tags
-    over = "what the objective asks for" if study.is_defined_by_run else f"{len(definition.space)} parameters"
+    over = (
+        "the params that the objective asks for" if study.is_defined_by_run else f"{len(definition.space)} parameters"
+    )
     table.add_row("[bold]search", f"{study.names.strategy} ({tags.backend}) over {over}")
-    over = f", mean over the folds of {study.names.resampling}: {folds}" if folds > 1 else ""
+    over = f", mean over {folds} folds ({study.names.resampling})" if folds > 1 else ""
     others = "".join(f", {way} {name}" for name, way in definition.objective.others.items())
     table.add_row("[bold]objective", f"{definition.objective.direction} {definition.objective.metric}{others}{over}")
     threads = study.executor.threads_per_trial
     table.add_row("[bold]limit", f"{show_limits(definition.limits)}, whichever comes first")
     most = study.model.describe_budget(definition.max_epochs, 1.0)
     most = most if study.is_defined_by_run else f"at most {most}"
-    each = " a fold" if folds > 1 else ""
-    at_once = f", {study.n_at_once} at a time" if study.n_at_once > 1 else ""
-    table.add_row("[bold]trial", f"{most}{each}, {threads} thread{'s' * (threads > 1)}{at_once}")
+    each = " per fold" if folds > 1 else ""
+    parallel = f", {study.n_at_once} in parallel" if study.n_at_once > 1 else ""
+    table.add_row("[bold]trial", f"{most}{each}, {threads} thread{'s' * (threads > 1)}{parallel}")
     if uri is not None:
         table.add_row("[bold]record", f"{redact(uri)}")
     console.print(table)
     if study.dataset_note:
         console.print(f"[bold yellow]warning:[/] {escape(study.dataset_note)}")
     if study.n_at_once < study.executor.n_workers:
-        said = f"strategy={study.names.strategy} proposes one trial after another, so that one worker trains"
-        console.print(f"[bold yellow]warning:[/] {escape(said)} and not {study.executor.n_workers}")
+        text = f"strategy={study.names.strategy} proposes one trial after another, so only one worker trains"
+        console.print(f"[bold yellow]warning:[/] {escape(text)}, not {study.executor.n_workers}")
     if outside := study.defaults_outside:
-        said = f"the model's own {', '.join(outside)} outside the search space: no trial starts from its defaults"
-        console.print(f"[bold yellow]warning:[/] {escape(said)}")
+        text = f"the model's defaults are outside the search space ({', '.join(outside)}): no trial starts from them"
+        console.print(f"[bold yellow]warning:[/] {escape(text)}")
     console.print()
 
 
 def print_plan(console: Console, study: Study) -> None:
-    """What a study would do: its space, and how much of it at what cost."""
+    """Print what a study would do: its search space, and how many trials, folds, fits and epochs."""
     print_definition(console, study, None)
     space, search = study.definition.space, study.search
     if study.is_defined_by_run:
-        said = "The objective asks for its parameters while it runs, and loads and splits its data itself: neither the"
-        console.print(f"{said}\nspace nor the cost of a trial is known before. There is no model to test or to log.")
+        console.print(
+            "The objective asks for its params while it runs, and loads and splits its own data. So the search"
+        )
+        console.print("space and the cost of a trial are unknown, and there is no model to test or log.")
         return
     parameters = Table(header_style="bold", box=None, padding=(0, 2), title="Search space", title_justify="left")
     for heading in ("parameter", "values", "grid points", "when"):
         parameters.add_column(heading, overflow="fold")
     for name, parameter in space.items():
         points = parameter.points()
-        shown = "none: continuous" if points is None else _few(points)
+        shown = "none (continuous)" if points is None else _few(points)
         when = "; ".join(
             f"{parent} is {' or '.join(map(str, values))}" for parent, values in (parameter.when or {}).items()
         )
@@ -88,26 +91,27 @@ def print_plan(console: Console, study: Study) -> None:
     continuous = [name for name, parameter in space.items() if parameter.points() is None]
     size, n_trials = space.size(), plan.n_trials
     costs = Table.grid(padding=(0, 2))
-    costs.add_row("[bold]space", "continuous" if size is None else f"{size:,} different params")
+    costs.add_row("[bold]space", "continuous" if size is None else f"{size:,} combinations")
     costs.add_row(
-        "[bold]grid", f"none: {', '.join(continuous)} without points" if continuous else f"{space.grid_size():,}"
+        "[bold]grid",
+        f"none ({', '.join(continuous)}: no grid points)" if continuous else f"{space.grid_size():,} points",
     )
-    costs.add_row("[bold]trials", "until another limit ends it" if n_trials is None else f"at most {n_trials:,}")
-    costs.add_row("[bold]folds", f"{n_folds:,} a trial" if n_folds > 1 else "one: hold-out")
+    costs.add_row("[bold]trials", "until another limit is reached" if n_trials is None else f"at most {n_trials:,}")
+    costs.add_row("[bold]folds", f"{n_folds:,} per trial" if n_folds > 1 else "1 (hold-out)")
     rungs = plan.rungs or (() if n_trials is None else (Rung(n_trials, study.max_epochs),))
     if rungs:
         n_fits = sum(rung.n_trials for rung in rungs) * n_folds
         n_epochs = sum(rung.n_trials * rung.max_epochs for rung in rungs) * n_folds
-        again = ", and the winner once more" if study.evaluator.refits_winner else ""
-        once = " for each round of brackets" if n_trials is None else ""
+        again = ", plus the refit of the winner" if study.evaluator.refits_winner else ""
+        once = " per round of brackets" if n_trials is None else ""
         costs.add_row("[bold]fits", f"at most {n_fits:,}{once}{again}")
         if study.model.has_epochs:
-            costs.add_row("[bold]epochs", f"at most {n_epochs:,}, fewer where training stops early")
+            costs.add_row("[bold]epochs", f"at most {n_epochs:,}, fewer if training stops early")
     console.print(costs, highlight=False)
     if plan.rungs:
         console.print()
         schedule = Table(header_style="bold", box=None, padding=(0, 2), title="Rungs", title_justify="left")
-        for heading in ("bracket", "trials", "budget of a fold", "fits"):
+        for heading in ("bracket", "trials", "budget per fold", "fits"):
             schedule.add_column(heading, justify="right")
         for rung in plan.rungs:
             budget = study.model.describe_budget(rung.max_epochs, rung.max_epochs / study.max_epochs)
@@ -128,5 +132,5 @@ def _domain(parameter: Parameter) -> str:
     assert isinstance(parameter, Numeric)
     scale = " (log)" if parameter.log else ""
     step = f" in steps of {show_value(parameter.step)}" if parameter.step is not None else ""
-    whole = "whole " if isinstance(parameter, Int) and not step else ""
-    return f"{whole}{show_value(parameter.low)} … {show_value(parameter.high)}{scale}{step}"
+    kind = "integers " if isinstance(parameter, Int) and not step else ""
+    return f"{kind}{show_value(parameter.low)} … {show_value(parameter.high)}{scale}{step}"

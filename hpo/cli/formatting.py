@@ -7,18 +7,18 @@ from hpo.core.params import Params, ParamValue
 
 
 def show_value(value: ParamValue) -> str:
-    """A param as people write it: floats in four digits."""
+    """Format a param: floats with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def show_params(params: Params) -> str:
-    """Params on one line."""
-    # A copy, since a running trial may be given one more meanwhile.
+    """Format params on one line."""
+    # A copy, since a running trial may get another param meanwhile.
     return " ".join(f"{name}={show_value(value)}" for name, value in list(params.items()))
 
 
 def show_seconds(seconds: float) -> str:
-    """``7.5 s``, ``1 min 05 s`` or ``2 h 03 min``."""
+    """Format a duration: ``7.5 s``, ``1 min 05 s`` or ``2 h 03 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -26,7 +26,7 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_limits(limits: Limits) -> str:
-    """The limits that are set, in words."""
+    """Format the limits that are set."""
     parts = []
     if limits.n_trials is not None:
         parts.append(f"{limits.n_trials} trials")

@@ -31,11 +31,11 @@ def _abilities(tags: StrategyTags) -> list[str]:
 
 
 def print_strategies(console: Console, rows: Sequence[StrategyRow]) -> None:
-    """The ways of searching, each with its library and what it can do."""
+    """Print the search strategies, each with its library and abilities."""
     table = Table(header_style="bold", box=None, padding=(0, 1))
     for heading in ("strategy", "backend"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("can", overflow="fold", ratio=1)
+    table.add_column("abilities", overflow="fold", ratio=1)
     table.add_column("when to use it", overflow="fold", ratio=2)
     for name, tags, description in rows:
         can = [label for key, label in _ABILITIES.items() if tags is not None and getattr(tags, key)]
@@ -44,7 +44,7 @@ def print_strategies(console: Console, rows: Sequence[StrategyRow]) -> None:
 
 
 def strategies_markdown(rows: Sequence[StrategyRow]) -> str:
-    """The same as a Markdown table."""
+    """Return the search strategies as a Markdown table."""
     headings = ["strategy", "backend", *_ABILITIES.values(), "when to use it"]
     lines = [headings, ["---"] * len(headings)]
     for name, tags, description in rows:
@@ -56,11 +56,11 @@ def strategies_markdown(rows: Sequence[StrategyRow]) -> str:
 def print_studies(
     console: Console, studies: Sequence[StudyRecord], held: Collection[str], waiting: Sequence[str]
 ) -> None:
-    """A table of studies, newest first.
+    """Print a table of studies, newest first.
 
     Args:
-        held: names of the studies that a driver of this machine is running.
-        waiting: names of the studies with records that MLflow does not have.
+        held: names of the studies that a process of this machine is running.
+        waiting: names of the studies with undelivered records.
     """
     table = Table(header_style="bold", box=None, padding=(0, 1))
     for heading in ("study", "strategy", "model", "dataset", "state"):
@@ -86,13 +86,13 @@ def print_studies(
 
 
 def _is_left_running(study: StudyRecord) -> bool:
-    """Whether its driver, on this machine, did not live to say that it ended."""
+    """Return whether the state says running although the study ran on this machine."""
     driver = json.loads(study.tags.get(Tag.DRIVER, "{}"))
     return study.state == "running" and driver.get("host") == socket.gethostname()
 
 
 def print_best(console: Console, study: StudyRecord, trial: TrialRecord, command: str) -> None:
-    """The best trial of a study and the command that trains it again."""
+    """Print the best trial of a study and the command that trains it again."""
     metric = study.tags.get(Tag.OBJECTIVE, "objective").rpartition(" ")[2]
     console.print(f"[bold]{study.name}[/]: trial {trial.number}, {metric} {trial.value:.5f}", highlight=False)
     tests = read_metrics_on_test(study.metrics)
@@ -102,9 +102,10 @@ def print_best(console: Console, study: StudyRecord, trial: TrialRecord, command
     for name, value in trial.params.items():
         console.print(f"  {name} = {value}", highlight=False)
     console.print(
-        "\nthis trains just these params again; raise limits.n_trials to search on from them:", highlight=False
+        "\nto train these params again (or, with a higher limits.n_trials, to search further from them):",
+        highlight=False,
     )
-    # Never wrapped, so that it can be copied whole.
+    # Never wrapped, so that it can be copied.
     print(command)
     if uri := study.tags.get(Tag.BEST_MODEL_URI):
         console.print(f'\nthe model: mlflow.pyfunc.load_model("{uri}")', highlight=False, soft_wrap=True)

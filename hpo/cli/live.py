@@ -1,4 +1,4 @@
-"""What people see of a study that runs: a live panel on a terminal, a line a trial elsewhere."""
+"""Shows a running study: a live panel on a terminal, one line per trial elsewhere."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _STYLES = {State.COMPLETE: "green", State.PRUNED: "yellow", State.FAIL: "red", S
 
 
 class TerminalView:
-    """Watches a study: a live panel on a terminal, a line a trial elsewhere.
+    """Shows a running study: a live panel on a terminal, one line per trial elsewhere.
 
     Args:
-        is_brief: whether the study is one of many, so that nothing but its failures is to stay on the screen.
+        is_brief: show only failed trials, for a study that is one of many.
     """
 
     def __init__(self, console: Console, uri: str, is_brief: bool = False) -> None:
@@ -43,7 +43,7 @@ class TerminalView:
         self._doing: str | None = None
 
     def study_started(self, study: Study) -> None:
-        """Say what will happen and where it is recorded, then watch."""
+        """Print the definition of the study and start the panel."""
         self._study, self._began = study, time.monotonic()
         if not self._is_brief:
             print_definition(self._console, study, self._uri)
@@ -52,29 +52,29 @@ class TerminalView:
             self._live.start()
 
     def study_resumed(self, finished: Sequence[Trial], n_unfinished: int, best: Trial | None) -> None:
-        """A study goes on: what it has is shown, and not said again."""
+        """Print what the record of a resumed study holds."""
         self._n_by_state, self._best = Counter(trial.state for trial in finished), best
-        again = f", {n_unfinished} to be run again" if n_unfinished else ""
+        again = f", {n_unfinished} will run again" if n_unfinished else ""
         found = f"; the best so far is trial {best.number} with {best.value:.5f}" if best else ""
         self._console.print(
             f"[bold cyan]resumed:[/] {len(finished)} trials of the record are done{again}{found}", highlight=False
         )
 
     def note(self, text: str) -> None:
-        """Something that the user should know, while all goes on."""
+        """Print a note; the study continues."""
         self._console.print(f"[bold yellow]note:[/] {escape(text)}", highlight=False)
 
     def trial_started(self, number: int, params: Params) -> None:
-        """A trial begins."""
+        """Show a trial that has started."""
         self._running[number] = (params, 0, 0, {})
 
     def epoch_ended(self, number: int, fold: int, epoch: int, logs: Mapping[str, float]) -> None:
-        """An epoch of a running trial is done."""
-        params, *_ = self._running.pop(number)  # to the end: what was heard of last is shown
+        """Show the last epoch of a running trial."""
+        params, *_ = self._running.pop(number)  # moves it to the end: the latest trials are shown
         self._running[number] = (params, fold, epoch + 1, dict(logs))
 
     def trial_ended(self, trial: Trial, best: Trial | None) -> None:
-        """A trial is done: one line stays on the screen."""
+        """Print one line for a trial that has ended."""
         self._running.pop(trial.number, None)
         self._n_by_state[trial.state] += 1
         self._best = best
@@ -86,7 +86,8 @@ class TerminalView:
             value += f" ± {trial.std:.5f}"
         star = " [bold green]best[/]" if best is trial else ""
         line = f"trial {trial.number:>3}  [{_STYLES[trial.state]}]{state:<11}[/] {value:>9}"
-        line += f"  {trial.epochs_run:>2} {self._unit}  {show_seconds(trial.seconds):>11}"
+        unit = self._unit(trial.epochs_run).ljust(len(self._unit(2)))
+        line += f"  {trial.epochs_run:>2} {unit}  {show_seconds(trial.seconds):>11}"
         detail = f"[dim]{escape(trial.error or show_params(trial.params))}[/]{star}"
         if self._live is None:
             self._console.print(f"{line}  {detail}", highlight=False, soft_wrap=True)
@@ -97,26 +98,26 @@ class TerminalView:
         self._console.print(row, highlight=False)
 
     def stopping(self, reason: str) -> None:
-        """The user asked to stop."""
+        """Print why the study is stopping."""
         self._doing = reason
         self._console.print(f"[bold yellow]stopping:[/] {reason}")
 
     def search_ended(self, doing: str) -> None:
-        """The search is over; what remains is ``doing``."""
+        """Show what the study is ``doing`` after its search."""
         self._doing = doing
         if not self._console.is_terminal and not self._is_brief:
             self._console.print(f"{doing} …")
 
     def close(self) -> None:
-        """Take the live panel away."""
+        """Remove the live panel."""
         if self._live is not None:
             live, self._live = self._live, None
             live.transient = True
             live.stop()
 
-    @property
-    def _unit(self) -> str:
-        return "epochs" if self._study is None else unit_of(self._study)
+    def _unit(self, count: int) -> str:
+        assert self._study is not None
+        return unit_of(self._study, count)
 
     def _panel(self) -> RenderableType:
         study = self._study
@@ -150,13 +151,13 @@ class TerminalView:
             rows.append(Text.from_markup(f"[bold cyan]trial {number}[/]  {progress}  {metrics}"))
             rows.append(Text(f"         {show_params(params)}", style="dim"))
         if waiting := len(self._running) - len(training):
-            rows.append(Text(f"{waiting} trials wait to be dropped or to go on with a larger budget", style="dim"))
+            rows.append(Text(f"{waiting} trials wait for a decision about a larger budget", style="dim"))
         if self._doing:
             rows.append(Text(f"{self._doing} …", style="bold yellow"))
         return Panel(Group(*rows), title=study.name, title_align="left", border_style="cyan")
 
     def _progress(self, limits: Limits, done: int, elapsed: float) -> tuple[float, str]:
-        """Share of the study that is done, and what is left in words, by the limit that will end it."""
+        """Return the finished fraction of the study and the remaining time, by the limit that will be reached first."""
         ends = []
         if limits.timeout_seconds is not None:
             ends.append((elapsed / limits.timeout_seconds, limits.timeout_seconds - elapsed))

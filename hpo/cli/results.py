@@ -29,22 +29,23 @@ _ENDINGS = {
     StopCause.FAILURES: "too many trials failed in a row",
     StopCause.EXHAUSTED: "the search space is exhausted",
     StopCause.INTERRUPTED: "interrupted",
-    StopCause.ERROR: "an error ended it",
+    StopCause.ERROR: "stopped by an error",
 }
 
 
 def print_result(console: Console, result: Result, uri: str, tracking_overrides: str) -> None:
-    """The end of a study: why it ended, the best trials, the winner's scores, and what to do next."""
+    """Print the end of a study: why it ended, its best trials, the scores of the winner, and the next commands."""
     study, best = result.study, result.best
     states = [trial.state for trial in result.trials]
     failed = states.count(State.FAIL)
     console.print()
     n_saved = sum(trial.epochs_saved for trial in result.trials)
+    n_epochs = sum(trial.epochs_run for trial in result.trials)
     saved = f", {n_saved} saved by stopping early or pruning" if n_saved else ""
     done = f"{states.count(State.COMPLETE)} complete, {states.count(State.PRUNED)} pruned"
     console.print(
         f"[bold]{_ENDINGS[result.end]}[/]: {done}, {failed} failed in {show_seconds(result.seconds)}; "
-        f"{sum(t.epochs_run for t in result.trials)} {unit_of(study)} trained{saved}",
+        f"{n_epochs} {unit_of(study, n_epochs)} trained{saved}",
         highlight=False,
     )
     if study.dataset_note:
@@ -56,7 +57,7 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
                 console.print(f"  [dim]{escape(examples[0])}[/]", highlight=False)
     if best is None:
         if result.end is StopCause.INTERRUPTED:
-            console.print("it was stopped before a trial was complete")
+            console.print("it was stopped before any trial was complete")
         else:
             console.print("[bold red]no trial was completed[/]: see the errors above, or raise limits.timeout_seconds")
         _print_next_steps(console, result, uri, tracking_overrides)
@@ -71,7 +72,7 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
         times = "once" if result.n_tests == 1 else f"{result.n_tests} times by this study"
         line += f"   test ({result.test.n_samples:,} {study.dataset.name} samples, scored {times}): [bold]{scores}[/]"
     elif not study.evaluator.has_model:
-        line += "   (no test score and no logged model: an objective hands over neither test data nor a model)"
+        line += "   (no test score and no logged model: an objective returns neither test data nor a model)"
     else:
         line += "   (not tested: only a finished study scores its winner on the test split)"
     console.print(line, highlight=False)
@@ -81,49 +82,47 @@ def print_result(console: Console, result: Result, uri: str, tracking_overrides:
 
 
 def print_brief(console: Console, result: Result) -> None:
-    """The end of a study that is one of many, in a line."""
+    """Print the end of a study in one line, for a study that is one of many."""
     study, best = result.study, result.best
     n_complete = sum(trial.state is State.COMPLETE for trial in result.trials)
-    said = f"{study.name}: {_ENDINGS[result.end]}, {n_complete} of {len(result.trials)} trials complete"
+    text = f"{study.name}: {_ENDINGS[result.end]}, {n_complete} of {len(result.trials)} trials complete"
     if best is not None:
-        said += f", {study.definition.objective.metric} {best.value:.5f}"
+        text += f", {study.definition.objective.metric} {best.value:.5f}"
     if result.test:
         metric = study.definition.objective.metric.removeprefix("val_")
-        said += f", test {metric} {result.test.metrics.get(metric, math.nan):.5f}"
-    console.print(f"{escape(said)}, {show_seconds(result.seconds)}", highlight=False)
+        text += f", test {metric} {result.test.metrics.get(metric, math.nan):.5f}"
+    console.print(f"{escape(text)}, {show_seconds(result.seconds)}", highlight=False)
     for problem in result.problems:
         console.print(f"[bold yellow]warning:[/] {escape(problem)}", highlight=False)
 
 
 def _failures(trials: Sequence[Trial]) -> dict[str, list[str]]:
-    """Kinds of failure, the most frequent first, each with what was said."""
+    """Return the messages of failed trials by kind of failure, the most frequent first."""
     kinds: dict[str, list[str]] = {}
     for trial in trials:
         if trial.state is State.FAIL:
-            said = trial.error or str(trial.stop_reason)
-            error = re.match(r"(\w*(?:Error|Exception|Exhausted|Interrupt|Warning)\w*):", said)
-            kind = error.group(1) if error else re.sub(r" (?:after|in) epoch \d+$|=.*$|\d[\d,.]{5,}", "", said)
-            kinds.setdefault(kind, []).append(said)
+            message = trial.error or str(trial.stop_reason)
+            error = re.match(r"(\w*(?:Error|Exception|Exhausted|Interrupt|Warning)\w*):", message)
+            kind = error.group(1) if error else re.sub(r" (?:after|in) epoch \d+$|=.*$|\d[\d,.]{5,}", "", message)
+            kinds.setdefault(kind, []).append(message)
     return dict(sorted(kinds.items(), key=lambda item: -len(item[1])))
 
 
 def failures_text(trials: Sequence[Trial]) -> str:
-    """``7 failed: 5 × ResourceExhaustedError, 2 × loss is not finite``."""
+    """Summarise failed trials: ``7 failed: 5 × ResourceExhaustedError, 2 × loss is not finite``."""
     kinds = _failures(trials)
     counts = ", ".join(f"{len(examples)} × {kind}" for kind, examples in kinds.items())
     return f"{sum(map(len, kinds.values()))} failed: {counts}"
 
 
 def refused_text(tracker: Tracker) -> str:
-    """What MLflow will never take."""
+    """Return a warning about records that MLflow refused."""
     where = escape(str(tracker.folder / REFUSED_FILE))
-    return (
-        f"[bold yellow]warning:[/] MLflow refused {tracker.n_refused} records for good; they are in {where}, with why"
-    )
+    return f"[bold yellow]warning:[/] MLflow refused {tracker.n_refused} records; they are in {where}, with the reasons"
 
 
 def undelivered_text(tracker: Tracker, overrides: str) -> str:
-    """What to do about records that MLflow does not have."""
+    """Return a warning about records that are not delivered yet, with the command that delivers them."""
     why = escape(tracker.trouble or "not in time")
     return (
         f"[bold yellow]warning:[/] MLflow does not answer ({why}); the records are safe in "
@@ -132,13 +131,15 @@ def undelivered_text(tracker: Tracker, overrides: str) -> str:
 
 
 def _top_table(result: Result) -> Table:
-    objective = result.study.definition.objective
-    n_folds = result.study.evaluator.n_folds
+    study = result.study
+    objective, n_folds = study.definition.objective, study.evaluator.n_folds
+    has_epochs = unit_of(study) != "fits"
     top = result.front if objective.others else result.top[:N_TOP]
     title = f"Pareto front: {len(top)} trials" if objective.others else f"Best {len(top)} trials"
     table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
     spread = ["± std"] if n_folds > 1 else []
-    for heading in ("trial", objective.metric, *spread, *objective.others, "best epoch", "epochs", "time"):
+    epochs = ["best epoch", unit_of(study)] if has_epochs else [unit_of(study)]
+    for heading in ("trial", objective.metric, *spread, *objective.others, *epochs, "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("params", overflow="fold")
     for trial in top:
@@ -146,7 +147,8 @@ def _top_table(result: Result) -> Table:
         shown = [str(trial.number), f"{trial.value:.5f}"]
         shown += [f"{trial.std:.5f}" if trial.std is not None else "-"] if n_folds > 1 else []
         shown += [f"{value:.5g}" for value in (trial.values or ())[1:]]
-        shown += [best_epoch, str(trial.epochs_run), show_seconds(trial.seconds)]
+        shown += [best_epoch] if has_epochs else []
+        shown += [str(trial.epochs_run), show_seconds(trial.seconds)]
         table.add_row(*shown, show_params(trial.params))
     return table
 
@@ -154,19 +156,22 @@ def _top_table(result: Result) -> Table:
 def _print_next_steps(console: Console, result: Result, uri: str, overrides: str) -> None:
     steps = [("browse every trial", f"python -m hpo ui{overrides}")]
     if result.end in (StopCause.INTERRUPTED, StopCause.FAILURES):
-        steps.insert(0, ("go on", f"python -m hpo resume {result.study.name}{overrides}"))
+        steps.insert(0, ("continue", f"python -m hpo resume {result.study.name}{overrides}"))
         n_done = sum(trial.state.is_finished for trial in result.trials)
         if result.best is not None:
             finish = f"python -m hpo resume {result.study.name} limits.n_trials={n_done}{overrides}"
-            steps.insert(1, ("or test and log the best model of those that are done", finish))
+            steps.insert(1, ("or test and log the best model of the finished trials", finish))
     if result.best is not None:
-        steps.append(("the best params, to train again", f"python -m hpo best {result.study.name}{overrides}"))
+        steps.append(("train the best params again", f"python -m hpo best {result.study.name}{overrides}"))
     if result.model_uri:
         store = redact(absolute(uri))
         load = f'import mlflow; mlflow.set_tracking_uri("{store}"); '
         load += f'model = mlflow.pyfunc.load_model("{result.model_uri}"); model.predict(model.input_example)'
         serve = f"mlflow models serve -m {result.model_uri} --env-manager local --port 5001"
-        steps += [("the best model, in Python", load), ("and as a server", f"MLFLOW_TRACKING_URI={store} {serve}")]
+        steps += [
+            ("load the best model in Python", load),
+            ("serve the best model", f"MLFLOW_TRACKING_URI={store} {serve}"),
+        ]
     console.print()
     for need, command in steps:
         console.print(f"{need}:", highlight=False)
