@@ -1,4 +1,4 @@
-"""Shared by all tests: no network, an MLflow store of their own, and real data where they lie beside the checkout."""
+"""Fixtures of all tests: no network, an MLflow store for each test, and real data beside the checkout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hpo.core.process import prepare_process
 
 ROOT = Path(__file__).resolve().parent.parent
-# Where real data may lie; a user's own Keras cache serves as well.
+# Folders that may hold real data; the user's Keras cache is used too.
 SHARED = ROOT.parent / "shared"
 KERAS_HOMES = (
     SHARED / "keras_home",
@@ -23,32 +23,32 @@ CLOSED_PORT = "http://127.0.0.1:9"
 
 prepare_process()
 os.environ["COLUMNS"] = "160"
-# One thread a test process, since there is one a core.
+# One thread per test process, since there is one process per core.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def real_data(path: str) -> Path:
-    """A file of real data beside the checkout; where that folder lies there, nothing of it may be missing."""
+    """Return a file of real data beside the checkout; skip without that folder, fail if the folder lacks the file."""
     file = SHARED / path
     if not file.exists():
-        assert not SHARED.exists(), f"{path} is not in the folder of real data, which is there"
-        pytest.skip(f"real data are not at hand beside the checkout: {path}")
+        assert not SHARED.exists(), f"{path} is missing from the folder of real data"
+        pytest.skip(f"no folder of real data beside the checkout: {path}")
     return file
 
 
 def mnist_file() -> Path | None:
-    """MNIST as Keras caches it, if it is at hand."""
+    """Return the file of MNIST in Keras's format, or None."""
     files = (home / "datasets" / "mnist.npz" for home in KERAS_HOMES)
     return next((file for file in files if file.exists()), None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keras turns its own variables into arrays in a way that NumPy 2 warns of, whenever it reads a learning rate."""
+    """Ignore NumPy 2's warning about how Keras converts its variables to arrays."""
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning:keras")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process has all tests of Ray, which takes long to start and much memory."""
+    """Run all tests of Ray in one process, since Ray starts slowly and needs much memory."""
     for item in items:
         if "ray" in item.nodeid.partition("tests/")[2]:
             item.add_marker(pytest.mark.xdist_group("ray"))
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of the person who runs the tests, and no way out to the network."""
+    """Remove the settings of the user who runs the tests, and block the network."""
     for name in ("HYDRA_FULL_ERROR", "MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
@@ -65,18 +65,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
     monkeypatch.setattr(sys, "argv", ["hpo"])
-    # One number of threads for all studies of this process, as TensorFlow has it.
+    # TensorFlow has one number of threads for the whole process.
     for module in ("inline", "local.executor"):
         monkeypatch.setattr(f"hpo.executors.{module}.usable_cores", lambda: 1)
 
 
 @pytest.fixture
 def keras_home_with_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A Keras cache that holds MNIST."""
+    """Return a Keras cache with MNIST."""
     file = mnist_file()
     if file is None:
-        assert not SHARED.exists(), "MNIST is not in the folder of real data, which is there"
-        pytest.skip("MNIST is not at hand: neither beside the checkout nor in Keras's cache")
+        assert not SHARED.exists(), "MNIST is missing from the folder of real data"
+        pytest.skip("MNIST is neither beside the checkout nor in Keras's cache")
     datasets = tmp_path / "keras_home" / "datasets"
     datasets.mkdir(parents=True)
     (datasets / "mnist.npz").symlink_to(file)
@@ -85,7 +85,7 @@ def keras_home_with_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pa
 
 @pytest.fixture
 def keras_home_with_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A Keras cache that holds MNIST, Fashion-MNIST and IMDB."""
+    """Return a Keras cache with MNIST, Fashion-MNIST and IMDB."""
     found = real_data("keras_home/datasets")
     datasets = tmp_path / "keras_home" / "datasets"
     datasets.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def keras_home_with_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pat
 
 @pytest.fixture(scope="session")
 def prepared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite store: making one takes seconds, copying it none."""
+    """Return an empty SQLite store; creating one takes seconds, copying it is instant."""
     from hpo.tracking.store import open_store
 
     folder = tmp_path_factory.mktemp("store")
@@ -108,7 +108,7 @@ def prepared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def one_ray() -> Iterator[None]:
-    """One Ray for all searches of the tests, since starting one takes seconds."""
+    """Start one Ray for all tests, since starting one takes seconds."""
     import logging
     import warnings
 
@@ -124,7 +124,7 @@ def one_ray() -> Iterator[None]:
 
 @pytest.fixture
 def workdir(tmp_path: Path, prepared_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder whose default store is ready."""
+    """Change to an empty working folder with a prepared default store, and return it."""
     folder = tmp_path / "work"
     (folder / "hpo_runs").mkdir(parents=True)
     shutil.copy(prepared_store, folder / "hpo_runs" / "mlflow.db")
@@ -134,7 +134,7 @@ def workdir(tmp_path: Path, prepared_store: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="session")
 def store_with_base(prepared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one study, ``mnist-base``, whose winner is a small CNN that has seen digits."""
+    """Return a store with one study, ``mnist-base``: its winner is a small CNN trained on digits."""
     from hydra.core.global_hydra import GlobalHydra
 
     from hpo.cli.main import main
@@ -142,7 +142,7 @@ def store_with_base(prepared_store: Path, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("base")
     shutil.copy(prepared_store, folder / "mlflow.db")
     where = [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"tracking.output_path={folder}"]
-    # Optuna's first trial has the model's own values.
+    # Optuna's first trial has the defaults of the model.
     options = ["model=mnist_cnn", "model.filters=8", "model.dense_units=64", "model.batch_size=64", "dataset=digits"]
     options += ["max_epochs=6", "strategy=optuna", "limits.n_trials=1"]
     options += ["executor=inline", "executor.threads_per_trial=1"]
@@ -153,14 +153,14 @@ def store_with_base(prepared_store: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def with_base(workdir: Path, store_with_base: Path) -> Path:
-    """The working folder, whose default store has the study ``mnist-base``."""
+    """Return the working folder with the study ``mnist-base`` in its default store."""
     shutil.copy(store_with_base, workdir / "hpo_runs" / "mlflow.db")
     return workdir
 
 
 @pytest.fixture
 def hpo(workdir: Path) -> Iterator[Callable[..., int]]:
-    """The command line, in this process and in the working folder; studies train inline unless told otherwise."""
+    """Return the command line, run in this process and in the working folder; studies train inline by default."""
     from hydra.core.global_hydra import GlobalHydra
 
     from hpo.cli.main import main
