@@ -195,10 +195,10 @@ def test_early_stopping_ledger_covers_models_that_train_in_epochs(
     assert hpo(*study, "model=random_forest", "model.grow_by=2", "study=grown", "early_stopping.patience=2") == 0
     assert hpo("trials", "grown") == 0
     said = capsys.readouterr().out
-    assert "early stopping watches val_loss with a patience of 2" in said
-    assert re.search(r"[0-8] epochs run of 8 that were allowed", said)
+    assert "early stopping monitors val_loss with patience=2" in said
+    assert re.search(r"[0-8] of 8 allowed epochs run", said)
     assert hpo(*study, "model=svm", "study=fitted") == 0
     said = capsys.readouterr().out
     assert "2 fits trained\n" in said
     assert hpo("trials", "fitted") == 0
-    assert "stopping early saves none" in capsys.readouterr().out
+    assert "early stopping saves none" in capsys.readouterr().out

@@ -125,8 +125,8 @@ def test_study_is_planned_resumed_listed_and_repeated_but_not_compared(
     capfd.readouterr()
     assert hpo("trials", "mine") == 0
     shown = capfd.readouterr().out
-    assert "without a number of epochs that is planned" in shown
-    assert "saved by stopping" not in shown
+    assert "does not train for a planned number of epochs" in shown
+    assert "saved by early stopping" not in shown
     assert hpo("best", "mine") == 0
     (command,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("python -m hpo ")]
     words = [word for word in shlex.split(command)[3:] if not word.startswith("study=")]
