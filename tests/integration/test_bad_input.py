@@ -274,7 +274,7 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "an estimator that is not there": (
         ["model=svm", "model.estimator=sklearn.svm.SVX"],
         "model.estimator",
-        "SVC",
+        "has no attribute 'SVX'",
     ),
     "an option that the estimator lacks": (["model=svm", "+model.depth=3"], "model.depth", "kernel"),
     "a scaler that is not there": (["model=svm", "model.scaler=log"], "model.scaler", "robust"),
