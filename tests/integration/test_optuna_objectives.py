@@ -138,7 +138,7 @@ def test_study_is_planned_resumed_listed_and_repeated_but_not_compared(
     capfd.readouterr()
     assert hpo("compare", "strategies=[optuna,optuna_random]", "seeds=2", *PRUNED[:-1]) == 2
     shown = capfd.readouterr()
-    assert "an objective has no test data here" in shown.err
+    assert "an objective has no test data" in shown.err
     assert "study 1 of 4" not in shown.out
 
 
