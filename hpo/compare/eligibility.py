@@ -108,15 +108,19 @@ def _limits(tags: Mapping[str, str]) -> dict[str, Any]:
 def _is_ignored(key: str, by: str) -> bool:
     """Whether a key of the identity may differ in a comparison by ``by``."""
     part = by.replace("/", ".").partition(".")[0]
-    of_part = (f"versions.{part}", f"code.{part}", *(("data_digest",) if part == "dataset" else ()))
+    # Only some models have a Keras backend; those that have one must agree, see `shared_versions`.
+    values = {"dataset": ("data_digest",), "model": ("keras_backend",)}.get(part, ())
+    of_part = (f"versions.{part}", f"code.{part}", *values)
     ignored = ("seed", "folds_digest", "format", *IMPLIED_KEYS.get(by, (by.replace("/", "."),)), *of_part)
     return any(key == each or key.startswith(f"{each}.") for each in ignored)
 
 
 def shared_versions(study: ComparedStudy) -> dict[str, str]:
-    """Library → version, of the libraries in :data:`SHARED_LIBRARIES` that the study used."""
+    """Library → version, of the libraries in :data:`SHARED_LIBRARIES` that the study used; and its Keras backend."""
     keys = ((key.split(".", 2), value) for key, value in study.identity.items() if key.startswith("versions."))
-    return {path[-1]: value for path, value in keys if path[-1] in SHARED_LIBRARIES}
+    versions = {path[-1]: value for path, value in keys if path[-1] in SHARED_LIBRARIES}
+    backend = study.identity.get("keras_backend")
+    return versions if backend is None else versions | {"keras_backend": backend}
 
 
 def compare_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -132,7 +132,7 @@ def _enqueued(space: SearchSpace, key: str, params: Mapping[str, Any]) -> Params
     if missing:
         raise ConfigError(key, "incomplete", f"a value for {', '.join(missing)} as well", f"add {missing[0]}: …")
     if wrong:
-        raise ConfigError(f"{key}.{wrong[0]}", params[wrong[0]], "a value inside the search space", "mend it")
+        raise ConfigError(f"{key}.{wrong[0]}", params[wrong[0]], "a value inside the search space", "correct it")
     idle = next(name for name in params if not space.is_active(name, params))
     raise ConfigError(
         f"{key}.{idle}", params[idle], f"nothing, since {dict(space[idle].when or {})} does not hold", "leave it out"

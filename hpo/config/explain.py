@@ -121,12 +121,13 @@ def _unknown_key(key: str, value: str) -> ConfigError:
         return ConfigError(key, "overridden by a file of its own package", expected, "move that line to the top")
     if parent and key.partition(".")[0] in _FREE:
         expected = f"a key of {key.partition('.')[0]}, as --cfg job shows them"
-        return ConfigError(key, value, expected, f"mend its spelling, or +{key}={value} adds it")
+        return ConfigError(key, value, expected, f"correct its spelling, or +{key}={value} adds it")
     known = _known_keys()
     if key.startswith("search_space.") and key.count(".") >= 2:
         if name in ParamConf.__dataclass_fields__:
             expected = "a parameter of the search space, as --cfg job shows them; capital letters count"
-            return ConfigError(parent, f"{name}={value}", expected, f"mend the spelling of {parent.partition('.')[2]}")
+            fix = f"correct the spelling of {parent.partition('.')[2]}"
+            return ConfigError(parent, f"{name}={value}", expected, fix)
         known = [f"{parent}.{name}" for name in ParamConf.__dataclass_fields__]
     siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
     close = difflib.get_close_matches(name, siblings, n=1)

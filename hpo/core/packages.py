@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import re
 from collections.abc import Iterable, Mapping
 
+# Local version labels of builds for other hardware, as of PyTorch.
+_BUILD = re.compile(r"\+(cpu|cu\d+|rocm[\d.]+|xpu)$")
 # Import name → names of the distributions that provide it, the general one last.
 _DISTRIBUTIONS = {
     "imblearn": ("imbalanced-learn",),
@@ -18,6 +21,8 @@ _DISTRIBUTIONS = {
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
     """Installed versions by the name that a package is known by, such as ``scikit-learn``.
 
+    Builds of one version for other hardware, such as ``2.13.0+cpu`` of PyTorch, count as the same version.
+
     Args:
         packages: import names, such as ``sklearn``; names that are not installed are left out.
     """
@@ -26,7 +31,7 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
         names = _DISTRIBUTIONS.get(package, (package,))
         version = _version(names) or _version(_providers().get(package, ()))
         if version is not None:
-            found[names[-1]] = version
+            found[names[-1]] = _BUILD.sub("", version)
     return found
 
 

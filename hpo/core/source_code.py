@@ -31,7 +31,7 @@ class SourceCode:
 
     Args:
         digests: digest of every file of the user's own, by module name.
-        libraries: import names of the installed packages that these files import.
+        libraries: import names of the installed packages that define the objects, or that these files import.
     """
 
     digests: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ def read_source_code(objects: Iterable[Any]) -> SourceCode:
         objects: classes, functions, modules, partials of these, or instances, which stand for their class.
     """
     code = SourceCode()
-    waiting = [file for each in objects for file in _files_of(each)]
+    waiting = [file for each in objects for file in _files_of(each, code.libraries)]
     while waiting:
         module = waiting.pop()
         if module.name not in code.digests:
@@ -86,14 +86,14 @@ class _Module:
                 yield from (f"{module}.{alias.name}" for alias in node.names if alias.name != "*")
 
 
-def _files_of(found: Any) -> Iterator[_Module]:
-    """The user's own modules that define an object."""
+def _files_of(found: Any, libraries: set[str]) -> Iterator[_Module]:
+    """The user's own modules that define an object; installed packages that define it are added to ``libraries``."""
     if isinstance(found, functools.partial):
         for part in (found.func, *found.args, *found.keywords.values()):
-            yield from _files_of(part)
+            yield from _files_of(part, libraries)
         return
     if inspect.ismethod(found):
-        yield from _files_of(found.__self__)
+        yield from _files_of(found.__self__, libraries)
     if isinstance(found, ModuleType):
         names = [found.__name__]
     elif inspect.isroutine(found):
@@ -104,6 +104,8 @@ def _files_of(found: Any) -> Iterator[_Module]:
         path = getattr(sys.modules.get(name), "__file__", None)
         if path is not None and is_own_file(Path(path)):
             yield _Module(name, Path(path))
+        elif path is not None and _is_library(top := name.partition(".")[0]):
+            libraries.add(top)
 
 
 def _search(name: str, libraries: set[str]) -> Iterator[_Module]:
@@ -119,7 +121,7 @@ def _search(name: str, libraries: set[str]) -> Iterator[_Module]:
         return
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
     if not is_own_file(Path(spec.origin) if spec.origin else (folders or [_HPO])[0]):
-        if top != "hpo":
+        if _is_library(top):
             libraries.add(top)
         return
     yield from _of(spec)
@@ -128,6 +130,11 @@ def _search(name: str, libraries: set[str]) -> Iterator[_Module]:
             return
         spec = PathFinder.find_spec(".".join([top, *rest[: place + 1]]), spec.submodule_search_locations)
         yield from _of(spec)
+
+
+def _is_library(top: str) -> bool:
+    """Whether a top-level module that is not the user's own has a version besides those of Python and hpo."""
+    return top != "hpo" and top not in sys.stdlib_module_names
 
 
 def _of(spec: ModuleSpec | None) -> Iterator[_Module]:

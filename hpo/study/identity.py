@@ -26,6 +26,8 @@ MUTABLE = ("limits", "executor", "tracking", "study")
 _COMMON = ("hpo", "numpy")
 # Parts with results that depend on the libraries that the user's own code imports; data and folds have digests instead.
 _COMPUTES = ("model", "strategy")
+# Functions of Hydra that return the object that their option ``path`` names.
+_IMPORTS = tuple(f"hydra.utils.get_{kind}" for kind in ("class", "method", "object", "static_method"))
 
 
 def put_together(
@@ -60,10 +62,11 @@ def _targets(node: Any) -> Iterator[Any]:
         for item in node:
             yield from _targets(item)
     elif isinstance(node, Mapping):
+        name_key = "path" if node.get("_target_") in _IMPORTS else "_target_"
         for key, value in node.items():
-            if key == "_target_" and isinstance(value, str):
+            if key == name_key and isinstance(value, str):
                 with suppress(Exception):  # reported by the code that builds the part
-                    yield imported("_target_", value)
+                    yield imported(key, value)
                 module = sys.modules.get(value.rpartition(".")[0])
                 yield from [module] if module is not None else []
             else:

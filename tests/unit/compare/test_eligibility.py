@@ -34,6 +34,20 @@ def test_levels_that_differ_only_in_factor_are_accepted() -> None:
     check_levels("model.dropout", {str(p): planned("random", dropout=p) for p in (0.0, 0.5)})
 
 
+def with_backend(study: PlannedStudy, backend: str) -> PlannedStudy:
+    return PlannedStudy({**study.identity, "keras_backend": backend}, study.tags, study.choices)
+
+
+def test_models_with_and_without_keras_are_comparable() -> None:
+    levels = {"mlp": with_backend(planned("mlp", units=8), "tensorflow"), "forest": planned("mlp", n_estimators=9)}
+    check_levels("model", {level: PlannedStudy(s.identity, s.tags, {"model": level}) for level, s in levels.items()})
+
+
+def test_strategies_with_models_of_different_backends_are_refused() -> None:
+    first, second = with_backend(planned("random"), "tensorflow"), with_backend(planned("optuna"), "torch")
+    assert "keras_backend" in refused_levels("strategy", random=first, optuna=second).expected
+
+
 def test_levels_that_differ_in_other_keys_are_refused() -> None:
     refused = refused_levels("strategy", random=planned("random"), optuna=planned("optuna", max_epochs=9))
     assert "random and optuna also differ in max_epochs (8, not 9)" in refused.expected

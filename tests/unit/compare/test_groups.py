@@ -259,3 +259,13 @@ def test_versions_of_shared_libraries_are_equal_also_in_the_factor() -> None:
     made = group_studies([*studies, of_model("svm", 2, "2", "odd")], "model")
     assert shape(made) == {"knn": [0, 1], "svm": [0, 1], "tree": [0, 1]}
     assert reasons(made) == {"odd": "it differs in versions: scikit-learn (2, not 1)"}
+
+
+def test_models_are_compared_if_those_with_keras_have_one_backend() -> None:
+    def mlp(seed: int, backend: str) -> ComparedStudy:
+        return study("random", seed, name=f"{backend}-{seed}", base={**CURRENT, "keras_backend": backend})
+
+    forests = [study("random", seed, name=f"forest-{seed}", model="forest", base=CURRENT) for seed in range(3)]
+    made = group_studies([*forests, *(mlp(seed, "tensorflow") for seed in range(2)), mlp(2, "jax")], "model")
+    assert shape(made) == {"forest": [0, 1], "mlp": [0, 1]}
+    assert "keras_backend (jax, not tensorflow)" in reasons(made)["jax-2"]

@@ -46,6 +46,31 @@ def test_every_target_in_a_part_is_found_in_its_code(tmp_path: Path, monkeypatch
     assert set(identity["code"]["resampling"]) == {"outer_of_mine", "inner_of_mine", "listed_of_mine"}
 
 
+def test_target_that_hydra_imports_by_its_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gamma_of_mine.py").write_text("def gamma(n): return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    node = {"sampler": {"gamma": {"_target_": "hydra.utils.get_method", "path": "gamma_of_mine.gamma"}}}
+    identity = put_together({"strategy": node}, {"strategy": PartIdentity()}, {})
+    assert set(identity["code"]["strategy"]) == {"gamma_of_mine"}
+
+
+def test_version_of_an_installed_package_that_a_target_is_in_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages"
+    info = installed / "team_models-1.2.dist-info"
+    info.mkdir(parents=True)
+    (installed / "team_models.py").write_text("def build(data): ...\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: team_models\nVersion: 1.2\n")
+    monkeypatch.syspath_prepend(str(installed))
+    parts = {"model": PartIdentity(), "dataset": PartIdentity()}
+    node = {"_target_": "team_models.build"}
+    identity = put_together({"model": node, "dataset": node}, parts, {})
+    assert identity["versions"]["model"] == {"team_models": "1.2"}
+    assert "dataset" not in identity["versions"]
+    assert "code" not in identity
+
+
 def test_sklearn_model_names_the_libraries_that_it_uses() -> None:
     assert sklearn_versions() == {"scikit-learn"}
     assert sklearn_versions(balance="random") == {"scikit-learn", "imbalanced-learn"}
