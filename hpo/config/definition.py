@@ -92,7 +92,7 @@ def with_space_of_model(config: Mapping[str, Any], own: SearchSpace | None) -> d
         ConfigError: when the model has none.
     """
     if own is None:
-        expected = "a space of one's own, since the model comes with none"
+        expected = "a search space by its name, since the model has none of its own"
         raise ConfigError(
             "search_space", "from_model", expected, "search_space=NAME; python -m hpo help search_space lists the names"
         )
@@ -117,7 +117,7 @@ def _check_keys(config: Mapping[str, Any]) -> None:
             fix = f"{prefix}{close[0]}={given[key]}" if close else f"leave +{prefix}{key} out"
             raise ConfigError(f"{prefix}{key}", given[key], expected, fix)
         for key in sorted(known - set(given)):
-            raise ConfigError(f"{prefix}{key}", "taken away", "a value, which may be null", f"leave ~{prefix}{key} out")
+            raise ConfigError(f"{prefix}{key}", "removed", "a value, which may be null", f"leave ~{prefix}{key} out")
 
 
 def _enqueued(space: SearchSpace, key: str, params: Mapping[str, Any]) -> Params:

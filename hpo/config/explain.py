@@ -58,7 +58,7 @@ def explain(error: Exception, overrides: list[str]) -> ConfigError:
         return ConfigError(f"search_space.{key.removeprefix('search_space.')}", value, expected, fix)
     if removed := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
         name = removed.group(1)
-        return ConfigError(name, "taken away", "a key that has a value to be taken away", f"leave '~{name}' out")
+        return ConfigError(name, "removed", "a key with a value that can be removed", f"leave '~{name}' out")
     if added := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         name = added.group(1)
         override = next((o for o in overrides if o.lstrip("+").partition("=")[0] == name), f"+{name}=value")

@@ -29,10 +29,16 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for package in sorted(set(packages)):
         names = _DISTRIBUTIONS.get(package, (package,))
-        version = _version(names) or _version(_providers().get(package, ()))
+        version = _version(names)
         if version is not None:
-            found[names[-1]] = _BUILD.sub("", version)
-    return found
+            found[names[-1]] = version
+            continue
+        providers = sorted(set(_providers().get(package, ())))
+        for provider in providers:  # several share a namespace package, such as `google`
+            version = _version([provider])
+            if version is not None:
+                found[package if len(providers) == 1 else provider] = version
+    return {name: _BUILD.sub("", version) for name, version in found.items()}
 
 
 def _version(distributions: Iterable[str]) -> str | None:

@@ -179,7 +179,7 @@ class Fit:
         data: rows to train on and rows that early stopping watches.
         plan: epochs, seed, early stopping and extra metrics.
         log: filled epoch by epoch; kept if training raises.
-        control: the driver's side, told of every epoch.
+        control: the driver's side, which gets the metrics of every epoch.
     """
 
     params: Params

@@ -27,7 +27,7 @@ TABLE: dict[str, tuple[list[str], str, str]] = {
     "misspelt option of the pruner": (["+strategy.pruner.warmup=1"], "strategy.pruner.warmup", "MedianPruner"),
     "misspelt option of the model": (["+model.units=3"], "model.units", "dense_units"),
     "misspelt option of the dataset": (["dataset=digits", "+dataset.size=3"], "dataset.size", "digits"),
-    "a key taken away that is null": (["~dataset.fallback", "dataset=digits"], "dataset.fallback", "to be taken away"),
+    "a removed key that is null": (["~dataset.fallback", "dataset=digits"], "dataset.fallback", "can be removed"),
     "a key added that is there": (["+seed=3"], "seed", "seed=3"),
     "a parameter in other letters": (["model=svm", "search_space.c.high=3"], "search_space.c", "capital letters"),
     "a dataset without its file": (

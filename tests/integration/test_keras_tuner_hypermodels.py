@@ -83,7 +83,7 @@ def test_search_space_file_narrows_the_space_of_the_model(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("model=svm", "search_space=from_model"), "the model comes with none"),
+        (("model=svm", "search_space=from_model"), "the model has none of its own"),
         (("model=keras_tuner",), "model.hypermodel"),
         (("model=keras_tuner", "model.hypermodel=nowhere.build"), "nowhere"),
         ((*STUDY, "enqueue=[{units: 33, optimizer: adam}]"), "enqueue[0].units"),

@@ -144,7 +144,7 @@ class PretrainedBase:
         return cls(json.dumps(config), network.get_weights(), int(network.input_shape[-1]))
 
     def network(self) -> keras.Model:
-        """Build the network anew."""
+        """Return a new copy of the network."""
         network = keras.models.model_from_json(self.architecture)
         network.set_weights(self.weights)
         for layer in layers_of(network):

@@ -50,7 +50,7 @@ def test_space_of_the_model_is_completed_by_the_config() -> None:
     assert len(configs.Definition.of(config).space) == 0
     space = configs.Definition.of(configs.with_space_of_model(config, own)).space
     assert (list(space), space["x"]) == (["x", "y"], Float("x", low=0.5, high=0.6))
-    with pytest.raises(ConfigError, match="the model comes with none"):
+    with pytest.raises(ConfigError, match="the model has none of its own"):
         configs.with_space_of_model(config, None)
 
 
