@@ -1,13 +1,14 @@
-"""What is lost when things break: small real studies under every strategy, each broken at a random moment.
+"""Measures what failures cost: small real studies with every strategy, each with a fault at a random moment.
 
 ::
 
-    python -m benchmarks.faults                                  every strategy under every fault, once
+    python -m benchmarks.faults                                  every strategy with every fault, once
     python -m benchmarks.faults --faults kill_driver --repeats 4 --kills 5     each study killed up to five times
     python -m benchmarks.faults --strategies optuna,grid --faults kill_worker,nan --jobs 2
 
-A broken study is resumed by its own command until it has finished, and then compared with what MLflow's database holds
-and with the same study left alone. Every row of the table should be zeros. Exit code 1 if one is not.
+A study that was interrupted is resumed with its own command until it has finished. Its results are then compared with
+MLflow's database and with a run of the same study without faults. All counts in the table should be zero; otherwise the
+exit code is 1.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ STUDY = (
     "early_stopping.patience=null",
     "limits.max_consecutive_failures=null",
     "limits.timeout_seconds=3600",
-    "search_space.max_features.grid=[0.3]",  # a grid of four
+    "search_space.max_features.grid=[0.3]",  # a grid of 4 points
     "study=mine",
 )
 N_TRIALS = {"keras_hyperband": 10, "hyperopt": 14, "grid": 4, "keras_grid": 4, "halving_grid": 4}
@@ -66,23 +67,23 @@ REASONS = {
 COUNTS = ("lost", "repeated", "running", "missing", "doubled", "orphans", "unequal", "wrong")
 ORPHAN_SECONDS = 15.0
 DOWN_SECONDS = 30.0
-STARTING_SHARE, STARTING_SECONDS = 0.2, 8.0  # of the kills of a study that goes on: before it says anything
-LOCKED_SECONDS = 40.0  # longer than MLflow itself would wait
+STARTING_SHARE, STARTING_SECONDS = 0.2, 8.0  # share of kills of a resumed study that come before its first record
+LOCKED_SECONDS = 40.0  # longer than MLflow waits
 
 
 @dataclasses.dataclass
 class Audit:
-    """What went wrong in a study; all zero for a good one.
+    """Counts of what went wrong in a study; all are zero for a correct one.
 
     Args:
-        lost: finished trials that the record no longer has, or has with other values.
+        lost: finished trials that are missing from the record.
         repeated: finished trials that were trained again.
         running: runs left RUNNING.
-        missing, doubled: points of curves.
+        missing, doubled: points of curves that are recorded never or twice.
         orphans: processes that outlived the driver.
-        unequal: trials that differ from those of the same study left alone, where the strategy is deterministic.
-        wrong: anything else, such as an exit code or a stop reason.
-        n_faults: how often the study was broken.
+        unequal: trials that differ from those of the reference run, if the strategy is reproducible.
+        wrong: anything else, such as an unexpected exit code or stop reason.
+        n_faults: number of faults that were injected.
     """
 
     lost: int = 0
@@ -97,7 +98,7 @@ class Audit:
     remarks: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, name: str, count: int, remark: object = "") -> None:
-        """Count something, with a remark where there is anything to count."""
+        """Add to a count, with a remark if ``count`` is not zero."""
         setattr(self, name, getattr(self, name) + count)
         if count and remark:
             self.remarks.append(f"{name}: {remark}")
@@ -108,7 +109,7 @@ class Audit:
 
 
 class Process:
-    """One command of hpo, with whatever it starts."""
+    """A command of hpo and the processes that it starts."""
 
     def __init__(self, folder: Path, *arguments: str, fault: str = "") -> None:
         self.mark, self.folder = uuid.uuid4().hex, folder
@@ -133,7 +134,7 @@ class Process:
 
     @property
     def left(self) -> list[psutil.Process]:
-        """Processes that carry the mark, the driver itself not counted."""
+        """Running processes that the driver has started, without the driver."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
@@ -144,7 +145,7 @@ class Process:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """Those that train."""
+        """Worker processes."""
         found = []
         for process in self.left:
             with contextlib.suppress(psutil.Error):
@@ -165,7 +166,7 @@ class Process:
 
 
 def overrides(strategy: str, n_trials: int | None = None) -> list[str]:
-    """The command line of a study."""
+    """Return the overrides of a study."""
     n = n_trials or N_TRIALS.get(strategy, 8)
     return [f"strategy={strategy}", *STUDY, f"limits.n_trials={n}", *_OPTIONS]
 
@@ -173,7 +174,7 @@ def overrides(strategy: str, n_trials: int | None = None) -> list[str]:
 _OPTIONS = ["executor.threads_per_trial=1", "executor.trial_timeout_seconds=10", "executor.max_memory_bytes=900000000"]
 
 
-# What MLflow holds, read from its database.
+# The record, read from MLflow's database.
 
 
 @dataclasses.dataclass
@@ -191,7 +192,7 @@ class Stored:
 
     @classmethod
     def of(cls, db: Any, study: str | None = None) -> Stored:
-        """From a connection of Python's database interface: the runs of one study or, without a name, all."""
+        """Read the runs of one study, or all runs, from a DB-API connection."""
 
         def rows(query: str) -> list[tuple[Any, ...]]:
             with contextlib.closing(db.cursor()) as cursor:
@@ -214,7 +215,7 @@ class Stored:
 
     @property
     def trials(self) -> dict[int, list[str]]:
-        """Runs by trial number, those that were begun anew in order."""
+        """Runs by trial number, in the order of attempts."""
         found: dict[int, list[str]] = {}
         for run, tags in self.tags.items():
             if tags.get("hpo.kind") == "trial":
@@ -225,7 +226,7 @@ class Stored:
 
     @property
     def results(self) -> dict[int, tuple[str, str, str, str]]:
-        """What the finished trials came to: params, state, stop reason and the scores of the folds."""
+        """Params, state, stop reason and fold scores of the finished trials, by number."""
         found = {}
         for number, runs in self.trials.items():
             tags = self.tags[runs[-1]]
@@ -237,7 +238,7 @@ class Stored:
 
 
 def finished_in_outbox(folder: Path, study: str = "mine") -> set[int]:
-    """Numbers of the trials that a driver has said to be finished."""
+    """Return the numbers of trials that a driver has recorded as finished."""
     found = set()
     outbox = folder / "hpo_runs" / "studies" / study / "outbox.jsonl"
     for line in outbox.read_bytes().splitlines(keepends=True) if outbox.exists() else ():
@@ -249,10 +250,10 @@ def finished_in_outbox(folder: Path, study: str = "mine") -> set[int]:
 
 
 def audit_record(stored: Stored, audit: Audit, known: set[int], n_trials: int) -> None:
-    """Count what is wrong with a study that has finished.
+    """Count what is wrong in the record of a finished study.
 
     Args:
-        known: numbers of trials that a driver has said to be finished.
+        known: numbers of trials that a driver has recorded as finished.
     """
     audit.add("running", sum(status == "RUNNING" for status in stored.status.values()), stored.status)
     results = stored.results
@@ -278,7 +279,7 @@ def audit_record(stored: Stored, audit: Audit, known: set[int], n_trials: int) -
 
 
 def audit_points(stored: Stored, run: str, audit: Audit, name: str) -> None:
-    """Every epoch of every fold, and the means over folds, are there once."""
+    """Check that every epoch of every fold, and every mean over folds, is recorded once."""
     tags = stored.tags[run]
     folds = [json.loads(v) for k, v in tags.items() if k.removeprefix("hpo.fold_").isdigit()]
     lengths = {fold["fold"]: fold["outcome"]["epochs_run"] for fold in folds}
@@ -300,7 +301,7 @@ def audit_points(stored: Stored, run: str, audit: Audit, name: str) -> None:
 
 @dataclasses.dataclass
 class Reference:
-    """The study left alone: its results, and how long it ran from its first record to its end."""
+    """A run without injected faults: its results, and the seconds from its first record to its end."""
 
     results: dict[int, tuple[str, str, str, str]]
     seconds: float
@@ -308,7 +309,7 @@ class Reference:
 
 
 def first_record(process: Process, kind: str = "start", key: str = "trial") -> float:
-    """Wait for a first record, and return the time."""
+    """Wait for the first record, and return the time."""
     outbox = process.folder / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
     while process.process.poll() is None:
         if outbox.exists() and f'["{key}' in outbox.read_text(errors="replace"):
@@ -318,19 +319,21 @@ def first_record(process: Process, kind: str = "start", key: str = "trial") -> f
 
 
 def reference(strategy: str, fault: str, is_deterministic: bool, store: Path) -> Reference:
-    """Run a study that nothing happens to, but for what its model does."""
+    """Run a study without faults, except those of its model."""
     with workplace(store) as folder:
         process = Process(folder, *overrides(strategy), fault=fault)
         began = first_record(process)
         code = process.wait()
         if code != 0:
-            raise RuntimeError(f"{strategy}, left alone, ended with {code}:\n{process.log.read_text()[-3000:]}")
+            raise RuntimeError(
+                f"{strategy} without faults ended with exit code {code}:\n{process.log.read_text()[-3000:]}"
+            )
         return Reference(Stored.read(folder).results, time.monotonic() - began, is_deterministic)
 
 
 @contextlib.contextmanager
 def workplace(store: Path) -> Iterator[Path]:
-    """A folder for one study, with an empty store."""
+    """Make a temporary folder for one study, with an empty store."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
         (folder / "hpo_runs").mkdir()
@@ -341,7 +344,7 @@ def workplace(store: Path) -> Iterator[Path]:
 
 
 def finish(folder: Path, strategy: str, audit: Audit, *options: str, fault: str = "") -> None:
-    """Resume a study until it has ended, by its own command."""
+    """Run the command of a study until the study has finished."""
     for _ in range(3):
         process = Process(folder, *overrides(strategy), *options, fault=fault)
         code = process.wait()
@@ -350,13 +353,13 @@ def finish(folder: Path, strategy: str, audit: Audit, *options: str, fault: str 
         if code == 0 or (code == 2 and "an unfinished study" in text):
             return
         audit.add("wrong", int("Traceback" in text), text[-1500:])
-    audit.add("wrong", 1, f"it could not be resumed ({code}): {text[-1500:]}")
+    audit.add("wrong", 1, f"the study could not be resumed ({code}): {text[-1500:]}")
 
 
 def kill_driver(
     folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit, kills: int = 1
 ) -> set[int]:
-    """Kill the driver, and the driver that goes on, and so on, at random moments of start-up and search."""
+    """Kill the driver and each driver that resumes the study, at random moments of start-up and search."""
     rng, known = random.Random(moment), set()  # noqa: S311 no secret
     audit.n_faults = 0
     outbox = folder / "hpo_runs" / "studies" / "mine" / "outbox.jsonl"
@@ -408,7 +411,7 @@ def model_fault(name: str) -> Callable[..., set[int]]:
 
 @contextlib.contextmanager
 def server(folder: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
-    """An MLflow server on the study's database: its address, and what starts and what kills it."""
+    """Run an MLflow server on the study's database; yield its address and functions that start and kill it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -485,7 +488,7 @@ def database_locked(folder: Path, strategy: str, left_alone: Reference, moment: 
 
 
 def disk_full(folder: Path, strategy: str, left_alone: Reference, moment: float, audit: Audit) -> set[int]:
-    """On a small file system of its own, for which this needs to be root."""
+    """Fill the small file system that the study records on; needs root to mount it."""
     disk = folder / "hpo_runs"
     store = (disk / "mlflow.db").read_bytes()
     subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
@@ -530,7 +533,7 @@ RUN: dict[str, Callable[..., set[int]]] = {
 def one(
     strategy: str, fault: str, left_alone: Reference, moment: float, store: Path, keep: Path | None, kills: int = 1
 ) -> Audit:
-    """One study with one fault; its driver may be killed several times."""
+    """Run one study with one fault, and audit it; its driver may be killed several times."""
     audit = Audit()
     with workplace(store) as folder:
         try:
@@ -552,7 +555,7 @@ def one(
 
 
 def table(rows: dict[tuple[str, str], list[Audit]]) -> str:
-    """Markdown: a row a strategy and fault."""
+    """Return a Markdown table with a row for each strategy and fault."""
     lines = [f"| strategy | fault | studies | faults | {' | '.join(COUNTS)} |", "| --- " * (4 + len(COUNTS)) + "|"]
     for (strategy, fault), audits in rows.items():
         sums = [sum(getattr(audit, name) for audit in audits) for name in COUNTS]
@@ -562,7 +565,7 @@ def table(rows: dict[tuple[str, str], list[Audit]]) -> str:
 
 
 def prepared_store() -> Path:
-    """An empty, migrated MLflow database."""
+    """Return the path of an empty, migrated MLflow database."""
     from hpo.tracking.store import open_store
 
     folder = Path(tempfile.mkdtemp(prefix="faults-store-"))
@@ -571,7 +574,7 @@ def prepared_store() -> Path:
 
 
 def deterministic(strategies: Sequence[str]) -> dict[str, bool]:
-    """Which strategies are reproducible, as ``python -m hpo strategies`` says."""
+    """Return which strategies are reproducible, as listed by ``python -m hpo strategies``."""
     listed = subprocess.run(
         [sys.executable, "-m", "hpo", "strategies", "--markdown"], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.splitlines()
@@ -589,7 +592,7 @@ def run(
     keep: Path | None,
     kills: int = 1,
 ) -> int:
-    """Run everything, print the table, and return how much went wrong."""
+    """Run all cases, print the table, and return the sum of its counts."""
     store, rng = prepared_store(), random.Random(seed)  # noqa: S311 no secret
     is_deterministic = deterministic(strategies)
     rows: dict[tuple[str, str], list[Audit]] = {}
@@ -607,7 +610,8 @@ def run(
             audit: Any = future.result()
             rows.setdefault((strategy, fault), []).append(audit)
             print(
-                f"{strategy:16} {fault:16} at {moment:.2f}: {'good' if not audit.total else audit.remarks}", flush=True
+                f"{strategy:16} {fault:16} at {moment:.2f}: {'correct' if not audit.total else audit.remarks}",
+                flush=True,
             )
     print()
     print(table(rows))
@@ -615,15 +619,15 @@ def run(
 
 
 def main() -> int:
-    """See the module."""
+    """Run the command; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strategies", default=",".join(configs.options("strategy")))
     parser.add_argument("--faults", default=",".join(FAULTS))
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=1, help="of the driver of one study")
+    parser.add_argument("--kills", type=int, default=1, help="how often the driver of a study is killed")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="folder for the studies that went wrong")
+    parser.add_argument("--keep", type=Path, help="folder for copies of studies with errors")
     parsed = parser.parse_args()
     strategies, faults = parsed.strategies.split(","), parsed.faults.split(",")
     return min(1, run(strategies, faults, parsed.repeats, parsed.jobs, parsed.seed, parsed.keep, parsed.kills))

@@ -1,4 +1,4 @@
-"""A random forest that fails for some params, in the way that the environment variable ``FAULT`` names.
+"""A random forest that fails for some params; the environment variable ``FAULT`` names the fault.
 
 Whether it fails depends only on the params, so that a resumed study has the same faults.
 """
@@ -53,7 +53,7 @@ class _Breaking:
 
 
 def break_down(fault: str, log: FitLog) -> None:
-    """Do what ``fault`` says."""
+    """Fail as ``fault`` names."""
     match fault:
         case "hang":
             while True:

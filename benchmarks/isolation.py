@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.isolation            a null model, 1,000 trials inline and in a worker, in the same run
+    python -m benchmarks.isolation            1,000 trials of a null model, inline and in a worker
     python -m benchmarks.isolation --memory   200 trials of a small CNN on digits: memory of driver and worker by trial
 """
 
@@ -105,7 +105,7 @@ def memory(n_trials: int) -> None:
 
 
 def main() -> None:
-    """Run the measurements; see the module."""
+    """Run the command; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--trials", type=int, default=200)

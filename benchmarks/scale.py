@@ -1,22 +1,23 @@
-"""What thousands of trials cost the driver, beside bare Ray Tune and bare Optuna on PostgreSQL in the same run.
+"""Measures what thousands of trials cost the driver, compared with Ray Tune and with Optuna on PostgreSQL.
 
 ::
 
     python -m benchmarks.scale                                      1,000, 3,000 and 10,000 null trials, everything
     python -m benchmarks.scale --engines local,optuna --trials 1000,4000
     python -m benchmarks.scale --sampler tpe --engines local,optuna --trials 300,1000
-    python -m benchmarks.scale --seconds 1 --trials 200 --workers 8    trials that sleep: what lies between two of them
+    python -m benchmarks.scale --seconds 1 --trials 200 --workers 8    trials that sleep: idle time of workers
 
-Engines: ``local`` and ``ray`` are hpo with that executor, recording in MLflow on SQLite; ``tune`` is Ray Tune with
-actors that are used again, whose record are files, and ``tune_mlflow`` the same with Ray's own MLflow callback, on
-SQLite too; ``optuna`` is ``study.optimize`` on PostgreSQL, which is started here and needs psycopg2.
+Engines: ``local`` and ``ray`` are hpo with that executor, recording in MLflow on SQLite. ``tune`` is Ray Tune with
+reused actors, recording in files, and ``tune_mlflow`` the same with Ray's MLflow callback on SQLite. ``optuna`` is
+``study.optimize`` on PostgreSQL, which is started here and needs psycopg2.
 
-Trials propose five real numbers and compute nothing. The driver is the process that was started; the CPU of its
-workers, of Ray's own processes and of the database is not counted. Its cost runs from the end of the first trial until
-everything is recorded: with hpo that is the end of the process, with MLflow's copy, tables, plots and the best model.
-``last/first`` compares what a trial costs in the last fifth of the search with the first.
+Trials have five float parameters and compute nothing. Only the CPU time of the driver is counted, not that of its
+workers, of Ray's processes or of the database. It is measured from the end of the first trial until everything is
+recorded; for hpo that is the end of the process, after delivery to MLflow, tables, plots and the best model.
+``last/first`` divides the cost of a trial in the last fifth of the search by that in the first fifth.
 
-Exit code 1 if a trial of the most costs more than 1.5 times one of the fewest, or not less than Ray Tune's.
+Exit code 1 if a trial of the largest search costs more than 1.5 times as much as one of the smallest, or at least as
+much as a trial of Ray Tune.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Job:
     """One search.
 
     Args:
-        seconds: that a trial sleeps.
-        storage: of Optuna.
+        seconds: how long a trial sleeps.
+        storage: URL of Optuna's storage.
     """
 
     engine: str
@@ -68,7 +69,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Mark:
-    """Where a search was: trials that have ended, wall seconds, CPU seconds of the driver."""
+    """Progress of a search: number of ended trials, wall seconds, CPU seconds of the driver."""
 
     n: int
     wall: float
@@ -77,12 +78,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a search took.
+    """Measurements of a search.
 
     Args:
-        began: wall seconds at which the first trial began.
-        marks: as trials ended.
-        end: when everything was recorded.
+        began: wall seconds at the start of the first trial.
+        marks: progress at the end of some trials.
+        end: progress when everything was recorded.
     """
 
     job: Job
@@ -96,44 +97,44 @@ class Figures:
 
     @property
     def cpu_ms(self) -> float:
-        """Of the driver, a trial, until everything is recorded."""
+        """CPU milliseconds of the driver per trial, until everything is recorded."""
         return 1000 * (self.end.cpu - self.marks[0].cpu) / self._n
 
     @property
     def search_cpu_ms(self) -> float:
-        """Of the driver, a trial, until the last one has ended."""
+        """CPU milliseconds of the driver per trial, until the last trial has ended."""
         return 1000 * (self.marks[-1].cpu - self.marks[0].cpu) / self._n
 
     @property
     def wall_ms(self) -> float:
-        """A trial, until everything is recorded."""
+        """Wall milliseconds per trial, until everything is recorded."""
         return 1000 * (self.end.wall - self.marks[0].wall) / self._n
 
     @property
     def throughput(self) -> float:
-        """Trials a second of the search."""
+        """Trials per second during the search."""
         return self._n / (self.marks[-1].wall - self.marks[0].wall)
 
     @property
     def between_ms(self) -> float:
-        """What a worker waits between two trials, on average."""
+        """Mean milliseconds that a worker is idle between two trials."""
         took = self.marks[-1].wall - self.began
         return 1000 * (took * self.job.workers / self.job.n_trials - self.job.seconds)
 
     @property
     def growth(self) -> float:
-        """CPU a trial in the last fifth of the search over that in the first."""
+        """CPU time per trial in the last fifth of the search, divided by that in the first fifth."""
         first = [m for m in self.marks if m.n <= self.job.n_trials / 5] or self.marks[:2]
         last = [m for m in self.marks if m.n >= self.job.n_trials * 4 / 5]
         costs = [(part[-1].cpu - part[0].cpu) / max(1, part[-1].n - part[0].n) for part in (first, last)]
         return costs[1] / costs[0] if costs[0] else 0.0
 
 
-# hpo, by its own command.
+# hpo, as a command.
 
 
 def overrides(job: Job) -> list[str]:
-    """The command line of a study."""
+    """Return the overrides of a study."""
     strategy = ["strategy=random"]
     if job.sampler == "tpe":
         strategy = ["strategy=optuna", "strategy/pruner=none", "strategy.default_first=false"]
@@ -146,7 +147,7 @@ def overrides(job: Job) -> list[str]:
 
 
 def run_hpo(job: Job, folder: Path) -> Figures:
-    """Run a study, and watch its process and its outbox from outside."""
+    """Run a study, and measure its process and its outbox from outside."""
     outbox, log = folder / "hpo_runs" / "studies" / "scale" / "outbox.jsonl", folder / "log"
     began: float | None = None
     marks: list[Mark] = []
@@ -167,9 +168,9 @@ def run_hpo(job: Job, folder: Path) -> Figures:
             continue
         with outbox.open("rb") as file:
             file.seek(position)
-            said = rest + file.read()
+            recorded = rest + file.read()
             position = file.tell()
-        *lines, rest = said.split(b"\n")
+        *lines, rest = recorded.split(b"\n")
         kinds = [line.split(b", ", 2)[1] for line in lines if line.startswith(b'["trial-')]
         if began is None and kinds:
             began = last.wall
@@ -186,11 +187,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
-# The peers, each in a process of its own that prints its figures.
+# The other libraries, each in its own process that prints its measurements.
 
 
 class Clock:
-    """Takes a mark at every fiftieth of the trials."""
+    """Records the progress 50 times during a search."""
 
     def __init__(self, n_trials: int) -> None:
         self._every, self.began = max(1, n_trials // 50), 0.0
@@ -198,11 +199,11 @@ class Clock:
         self.marks: list[Mark] = []
 
     def begin(self) -> None:
-        """A trial begins."""
+        """Note the start of a trial."""
         self.began = self.began or time.monotonic()
 
     def end(self) -> None:
-        """A trial has ended."""
+        """Note the end of a trial."""
         self.n += 1
         if self.n == 1 or self.n % self._every == 0:
             self.marks.append(self.now())
@@ -212,7 +213,7 @@ class Clock:
 
 
 def optuna_alone(job: Job, clock: Clock) -> None:
-    """``study.optimize`` on a database."""
+    """Run ``study.optimize`` on a database."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -229,7 +230,7 @@ def optuna_alone(job: Job, clock: Clock) -> None:
 
 
 def tune_alone(job: Job, clock: Clock) -> None:
-    """``Tuner.fit`` on a Ray of this machine."""
+    """Run ``Tuner.fit`` on a local Ray cluster."""
     import logging
 
     import ray
@@ -248,20 +249,20 @@ def tune_alone(job: Job, clock: Clock) -> None:
             time.sleep(job.seconds)
             return {TUNE_VALUE: value(self.params), "done": True}
 
-    class EarlyStoppingMonitor(tune.Callback):
+    class ClockCallback(tune.Callback):
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             clock.begin()
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             clock.end()
 
-    # Never a cluster that happens to run here.
-    callbacks: list[tune.Callback] = [EarlyStoppingMonitor()]
+    callbacks: list[tune.Callback] = [ClockCallback()]
     if job.engine == "tune_mlflow":
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
         store = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
         callbacks.append(MLflowLoggerCallback(tracking_uri=store, experiment_name="tune"))
+    # "local" starts a new cluster and never connects to a running one.
     ray.init("local", num_cpus=job.workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         with tempfile.TemporaryDirectory(prefix="scale-tune-") as folder:
@@ -291,17 +292,17 @@ ALONE = {"optuna": optuna_alone, "tune": tune_alone, "tune_mlflow": tune_alone}
 
 
 def run_alone(job: Job, folder: Path) -> Figures:
-    """Run a peer in a process of its own."""
+    """Run another library in its own process."""
     command = [sys.executable, "-m", "benchmarks.scale", "--alone", json.dumps(vars(job))]
     done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{job}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    said = json.loads(done.stdout.splitlines()[-1])
-    return Figures(job, said["began"], [Mark(*mark) for mark in said["marks"]], Mark(*said["end"]))
+    printed = json.loads(done.stdout.splitlines()[-1])
+    return Figures(job, printed["began"], [Mark(*mark) for mark in printed["marks"]], Mark(*printed["end"]))
 
 
 def alone(job: Job) -> None:
-    """What the process of :func:`run_alone` does."""
+    """Run another library in this process, which :func:`run_alone` starts."""
     clock = Clock(job.n_trials)
     ALONE[job.engine](job, clock)
     marks = [[mark.n, mark.wall, mark.cpu] for mark in clock.marks]
@@ -311,12 +312,12 @@ def alone(job: Job) -> None:
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
-    """The address of an empty database, on a server that runs as long as the block."""
+    """Run a PostgreSQL server during the block; yield the URL of an empty database."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     found = shutil.which("initdb") or (binaries and binaries[-1] / "initdb")
     if not found:
         raise SystemExit("engine optuna needs PostgreSQL: initdb is neither on the path nor in /usr/lib/postgresql")
-    is_root = os.geteuid() == 0  # as whom the server refuses to run
+    is_root = os.geteuid() == 0  # the server refuses to run as root
     as_user = ["runuser", "-u", "postgres", "--"] if is_root else []
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -326,7 +327,7 @@ def postgresql() -> Iterator[str]:
             os.chown(name, pwd.getpwnam("postgres").pw_uid, -1)
         data, control = f"{name}/data", str(Path(found).with_name("pg_ctl"))
         options = {"cwd": name, "check": True, "stdout": subprocess.DEVNULL}
-        # Without a password: it listens on loopback only, and holds nothing.
+        # No password is needed: the server listens on loopback only and holds no data.
         subprocess.run([*as_user, str(found), "-D", data, "-U", "scale", "-A", "trust", "-N"], **options)
         listen = f"-h 127.0.0.1 -p {port} -k {name}"
         subprocess.run([*as_user, control, "-D", data, "-l", f"{name}/log", "-o", listen, "-w", "start"], **options)
@@ -337,7 +338,7 @@ def postgresql() -> Iterator[str]:
 
 
 def measure(job: Job) -> Figures:
-    """One search, in a folder of its own."""
+    """Run one search in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="scale-") as folder, contextlib.ExitStack() as stack:
         if job.engine in OURS:
             return run_hpo(job, Path(folder))
@@ -345,12 +346,18 @@ def measure(job: Job) -> Figures:
         return run_alone(Job(**{**vars(job), "storage": storage}), Path(folder))
 
 
-NULL_COLUMNS = ("CPU a trial, ms", "of it while searching", "last/first", "wall a trial, ms", "trials/s searching")
-SLEEP_COLUMNS = ("CPU a trial, ms", "a worker waits between two trials, ms", "wall a trial, ms")
+NULL_COLUMNS = (
+    "CPU per trial, ms",
+    "during the search, ms",
+    "last/first",
+    "wall per trial, ms",
+    "trials/s of the search",
+)
+SLEEP_COLUMNS = ("CPU per trial, ms", "idle between trials, ms", "wall per trial, ms")
 
 
 def row(figures: Figures, is_asleep: bool) -> str:
-    """Of the table."""
+    """Return a row of the table."""
     f = figures
     cells = [f.job.engine, f"{f.job.n_trials:,}", f"{f.cpu_ms:.1f}"]
     if is_asleep:
@@ -361,7 +368,7 @@ def row(figures: Figures, is_asleep: bool) -> str:
 
 
 def broken(found: Sequence[Figures]) -> list[str]:
-    """What does not keep its bound, a line each; what was not run breaks none."""
+    """Return a line for every bound that is exceeded; engines that were not run have no bounds."""
     lines = []
     for engine in OURS:
         own = sorted((f for f in found if f.job.engine == engine), key=lambda f: f.job.n_trials)
@@ -377,12 +384,12 @@ def broken(found: Sequence[Figures]) -> list[str]:
 
 
 def main() -> int:
-    """See the module."""
+    """Run the command; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engines", default=",".join(ENGINES), help="which, with commas between them")
-    parser.add_argument("--trials", default="1000,3000,10000", help="numbers of trials, with commas between them")
+    parser.add_argument("--engines", default=",".join(ENGINES), help="comma-separated engines")
+    parser.add_argument("--trials", default="1000,3000,10000", help="comma-separated numbers of trials")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=0.0, help="that a trial sleeps")
+    parser.add_argument("--seconds", type=float, default=0.0, help="how long a trial sleeps")
     parser.add_argument("--sampler", choices=("random", "tpe"), default="random")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -393,7 +400,7 @@ def main() -> int:
     if unknown := set(engines) - set(ENGINES):
         parser.error(f"--engines: {', '.join(unknown)}; there are {', '.join(ENGINES)}")
     columns = SLEEP_COLUMNS if options.seconds else NULL_COLUMNS
-    print(f"{options.sampler}, {options.workers} workers, {options.seconds:g} s a trial\n")
+    print(f"{options.sampler}, {options.workers} workers, {options.seconds:g} s per trial\n")
     print(f"| engine | trials | {' | '.join(columns)} |\n|{' --- |' * (2 + len(columns))}")
     found = []
     for n_trials in map(int, options.trials.split(",")):
@@ -403,7 +410,7 @@ def main() -> int:
             print(row(figures, options.seconds > 0), flush=True)
     lines = broken(found)
     for line in lines:
-        print(f"broken: {line}")
+        print(f"bound exceeded: {line}")
     return int(bool(lines))
 
 

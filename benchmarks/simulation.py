@@ -1,4 +1,4 @@
-"""What up to 1,000 workers do to utilisation and regret in simulated time, with strategies that wait and that do not.
+"""Simulates searches with up to 1,000 workers: utilisation and regret of synchronous and asynchronous strategies.
 
 ::
 
@@ -6,14 +6,14 @@
     python -m benchmarks.simulation --workers 10,100 --seeds 1    a quick look
     python -m benchmarks.simulation --plot docs/images/scaling.png --jobs 2
 
-A discrete-event clock in the place of training: nothing sleeps, and a seed gives the same figures again. Searching is
-done by the real libraries: Optuna's TPE, with ``constant_liar``, is asked while up to 1,000 trials run, and Ray Tune's
-ASHA scheduler decides at its rungs. Successive halving that waits is written here, as brackets with a barrier at every
-rung. Every strategy has the same workers for the same time, which is ``TRAININGS`` whole trainings' worth of work.
+A discrete-event clock replaces training: nothing sleeps, and results are reproducible by seed. The searches use the
+real libraries: Optuna's TPE, with ``constant_liar``, proposes params while up to 1,000 trials run, and Ray Tune's ASHA
+scheduler decides at its rungs. Synchronous successive halving is implemented here, as brackets with a barrier at every
+rung. Every strategy gets the same workers for the same time: the time of ``TRAININGS`` complete trainings.
 
-The objective is Hartmann's function of six variables with a learning curve on top: some params learn slowly, so that
-early values mislead. A trial's speed is lognormal; now and then a trial is lost with what it has done, its worker comes
-back later, and the trial is begun anew.
+The objective is Hartmann's function of six variables plus a learning curve: some params learn slowly, so that early
+values mislead. The speed of a trial is lognormal. Some trials lose their worker and the work since the last decision;
+the worker returns later, and that work is repeated.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_EPOCHS = RUNGS[-1]
 TRAININGS = 1000
 N_VARIABLES = 6
 LEAST = -3.32237  # Hartmann's minimum
-START = 3.3  # of a learning curve, above its end
+START = 3.3  # height of a learning curve above its end
 TIME, VALUE = "epoch", "value"
 
 Params = tuple[float, ...]
@@ -61,7 +61,7 @@ _P = 1e-4 * np.array(
 
 
 def loss(params: Params, epoch: int) -> float:
-    """After so many epochs; Hartmann's function at the last one."""
+    """Return the loss after ``epoch`` epochs; after the last one it is Hartmann's function."""
     final = -float(_ALPHA @ np.exp(-np.sum(_A * (np.array(params) - _P) ** 2, axis=1)))
     slowness = 1 + 3 * params[-1]
     end = math.exp(-MAX_EPOCHS / slowness)
@@ -70,12 +70,12 @@ def loss(params: Params, epoch: int) -> float:
 
 @dataclass(frozen=True)
 class World:
-    """What training is like. An epoch takes 1 on average.
+    """How long training takes and how often it is lost. The unit of time is an average epoch.
 
     Args:
-        sigma: of the logarithm of a trial's speed; 0 makes all equally fast.
-        lost: share of the stretches of training that are lost somewhere on the way.
-        down: how long a worker is away after that.
+        sigma: standard deviation of the logarithm of a trial's speed; 0 makes all trials equally fast.
+        lost: share of the stretches of training that are lost before they end.
+        down: how long a worker is unavailable after a loss.
     """
 
     seed: int = 0
@@ -84,12 +84,12 @@ class World:
     down: float = 1.0
 
     def epoch_time(self, trial: int) -> float:
-        """Of one epoch of a trial."""
+        """Return the time that one epoch of a trial takes."""
         rng = np.random.default_rng([self.seed, trial])
         return math.exp(self.sigma * float(rng.standard_normal()) - self.sigma**2 / 2)
 
     def lost_at(self, trial: int, epoch: int, attempt: int) -> float | None:
-        """Which share of a stretch is done when it is lost, or None."""
+        """Return the share of a stretch that is done when it is lost, or None if it is not lost."""
         rng = np.random.default_rng([self.seed, trial, epoch, attempt])
         return float(rng.random()) if rng.random() < self.lost else None
 
@@ -105,24 +105,24 @@ class Stretch:
     attempt: int = 0
 
 
-class SearchProblem(Protocol):
-    """What decides; called whenever a worker is free and whenever a stretch has ended."""
+class SimulatedSearch(Protocol):
+    """Decides what is trained; called when a worker is free and when a stretch has ended."""
 
     def next(self) -> Stretch | None:
-        """What to train now; None to wait for what is running."""
+        """Return what to train now, or None to wait for running stretches."""
 
     def ended(self, stretch: Stretch) -> None:
-        """Learn that a stretch has been trained."""
+        """Receive a stretch that has been trained."""
 
 
 @dataclass
 class Outcome:
-    """How a search went in the time that it had.
+    """Result of a simulated search.
 
     Args:
-        useful: share of the workers' time in which they trained something that was kept or was still running.
-        curve: time and regret, whenever a trained-out trial was better than all before.
-        n_trials: that were begun.
+        useful: share of the workers' time spent on training that was not lost.
+        curve: time and regret of every fully trained trial that improved the best value.
+        n_trials: number of trials that were started.
     """
 
     useful: float
@@ -131,12 +131,12 @@ class Outcome:
 
     @property
     def regret(self) -> float:
-        """At the end; NaN where no trial was trained out in time."""
+        """Regret at the end; NaN if no trial was fully trained in time."""
         return self.curve[-1][1] if self.curve else math.nan
 
 
-def simulate(search: SearchProblem, world: World, n_workers: int, duration: float) -> Outcome:
-    """Let ``search`` have ``n_workers`` for ``duration``."""
+def simulate(search: SimulatedSearch, world: World, n_workers: int, duration: float) -> Outcome:
+    """Run ``search`` with ``n_workers`` for ``duration``."""
     events: list[tuple[float, int, Stretch | None, bool]] = []
     again: list[Stretch] = []
     order, trials = itertools.count(), set()
@@ -176,13 +176,13 @@ def simulate(search: SearchProblem, world: World, n_workers: int, duration: floa
 
 
 class Random:
-    """Independent draws, trained out."""
+    """Random search: independent draws, each fully trained."""
 
     def __init__(self, seed: int, n_workers: int) -> None:
         self._seed, self._number = seed, itertools.count()
 
     def draw(self) -> tuple[int, Params]:
-        """A new trial."""
+        """Draw a new trial."""
         number = next(self._number)
         rng = np.random.default_rng([self._seed, number, 1])
         return number, tuple(map(float, rng.random(N_VARIABLES)))
@@ -194,7 +194,7 @@ class Random:
 
 
 class Tpe:
-    """Optuna's TPE as ``strategy=optuna`` has it, asked for a trial whenever a worker is free."""
+    """Optuna's TPE as configured by ``strategy=optuna``; proposes a trial when a worker is free."""
 
     is_batched = False
 
@@ -220,13 +220,13 @@ class Tpe:
 
 
 class TpeInBatches(Tpe):
-    """The same, asked for a trial a worker, and again when all of them have ended."""
+    """TPE in batches of one trial per worker; the next batch starts when all trials have ended."""
 
     is_batched = True
 
 
 class Halving(Random):
-    """Successive halving; brackets have a trial a worker in the last rung, and rungs wait for the one before."""
+    """Synchronous successive halving; the last rung of a bracket has one trial per worker."""
 
     def __init__(self, seed: int, n_workers: int) -> None:
         super().__init__(seed, n_workers)
@@ -244,7 +244,7 @@ class Halving(Random):
         return self._waiting.pop()
 
     def _rung(self) -> list[Stretch]:
-        """Those that go on, or a new bracket."""
+        """Return the promoted trials, or a new bracket."""
         done, self._done = self._done, []
         if not done or done[0].end == MAX_EPOCHS:
             return [Stretch(*self.draw(), 0, RUNGS[0]) for _ in range(self._n)]
@@ -258,23 +258,23 @@ class Halving(Random):
 
 
 class Asha(Random):
-    """Ray Tune's ASHA scheduler, told of every rung as it is reached."""
+    """Ray Tune's ASHA scheduler, which decides when a trial reaches a rung."""
 
     def __init__(self, seed: int, n_workers: int) -> None:
         super().__init__(seed, n_workers)
         from ray.tune.schedulers import ASHAScheduler
 
-        # Above the last epoch: what has come there ends by itself.
+        # max_t lies above the last epoch: trials that reach the last epoch end without a decision.
         options = {"max_t": MAX_EPOCHS + 1, "grace_period": RUNGS[0], "reduction_factor": ETA}
         self._scheduler = ASHAScheduler(time_attr=TIME, metric=VALUE, mode="min", **options)
         self._known: dict[int, Any] = {}
-        self._go_on: list[Stretch] = []
+        self.promoted: list[Stretch] = []
 
     def next(self) -> Stretch | None:
-        if self._go_on:
-            return self._go_on.pop()
+        if self.promoted:
+            return self.promoted.pop()
         number, params = self.draw()
-        self._known[number] = SimpleNamespace(trial_id=str(number))  # all that the scheduler looks at
+        self._known[number] = SimpleNamespace(trial_id=str(number))  # the only attribute that the scheduler reads
         self._scheduler.on_trial_add(None, self._known[number])
         return Stretch(number, params, 0, RUNGS[0])
 
@@ -286,7 +286,7 @@ class Asha(Random):
             self._scheduler.on_trial_complete(None, self._known.pop(stretch.trial), result)
         elif decision == self._scheduler.CONTINUE:
             following = RUNGS[RUNGS.index(stretch.end) + 1]
-            self._go_on.append(Stretch(stretch.trial, stretch.params, stretch.end, following))
+            self.promoted.append(Stretch(stretch.trial, stretch.params, stretch.end, following))
         else:
             del self._known[stretch.trial]
 
@@ -301,11 +301,11 @@ SEARCHES: dict[str, type[Random] | type[Tpe]] = {
 WAITS = ("TPE in batches", "halving")
 
 
-def searched(name: str, n_workers: int, seed: int) -> Outcome:
-    """One search, for as long as ``TRAININGS`` trainings take so many workers."""
+def run_search(name: str, n_workers: int, seed: int) -> Outcome:
+    """Simulate one search, for the time that ``n_workers`` need for ``TRAININGS`` trainings."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's and its dependencies' own deprecations
+        warnings.simplefilter("ignore")  # deprecations within Ray and its dependencies
         search = SEARCHES[name](seed, n_workers)
         return simulate(search, World(seed), n_workers, TRAININGS * MAX_EPOCHS / n_workers)
 
@@ -314,9 +314,9 @@ Results = dict[tuple[str, int], list[Outcome]]
 
 
 def tables(results: Results, workers: Sequence[int]) -> Iterator[str]:
-    """Lines of Markdown: means over seeds, of regret with the least and the most."""
+    """Yield Markdown tables of means over seeds; regret also with its minimum and maximum."""
     heading = "".join(f" {n:,} |" for n in workers)
-    titles = ("Share of the workers' time that was of use", "Regret at the end, mean (least to most)", "Trials begun")
+    titles = ("Useful share of worker time", "Regret at the end, mean (minimum to maximum)", "Trials started")
     for title in titles:
         yield from ("", f"### {title}", "", f"| workers |{heading}", f"| --- |{' --- |' * len(workers)}")
         for name in SEARCHES:
@@ -336,7 +336,7 @@ def _cell(title: str, titles: Sequence[str], outcomes: Sequence[Outcome]) -> str
 
 
 def plot(results: Results, workers: Sequence[int], path: Path) -> None:
-    """Utilisation and regret by the number of workers."""
+    """Plot utilisation and regret by the number of workers."""
     import matplotlib.pyplot as plt
 
     plt.switch_backend("agg")
@@ -348,14 +348,14 @@ def plot(results: Results, workers: Sequence[int], path: Path) -> None:
         regret = [statistics.fmean(o.regret for o in results[name, n]) for n in workers]
         axes[0].plot(workers, useful, **style)
         axes[1].plot(workers, regret, **style)
-    axes[0].set(ylim=(0, 1.02), title="Share of the workers' time that was of use")
+    axes[0].set(ylim=(0, 1.02), title="Useful share of worker time")
     axes[1].set(ylim=(0, None), title="Regret at the end: 0 is the optimum")
     for each in axes:
-        each.set(xscale="log", xlabel="workers, for the same work in all")
+        each.set(xscale="log", xlabel="workers, with the same total work")
         each.set_xticks(workers, [f"{n:,}" for n in workers])
         each.grid(alpha=0.3)
         each.spines[["top", "right"]].set_visible(False)
-    axes[1].legend(title="dashed: waits", fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axes[1].legend(title="dashed: synchronous", fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -363,16 +363,16 @@ def plot(results: Results, workers: Sequence[int], path: Path) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the command; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", default="1,10,100,1000", help="numbers of workers, with commas between them")
+    parser.add_argument("--workers", default="1,10,100,1000", help="comma-separated numbers of workers")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--plot", type=Path, help="where to write a picture")
+    parser.add_argument("--plot", type=Path, help="file for a plot")
     options = parser.parse_args()
     began, workers = time.monotonic(), [int(n) for n in options.workers.split(",")]
     cases = list(itertools.product(SEARCHES, workers))
-    run = functools.partial(delayed(searched))
+    run = functools.partial(delayed(run_search))
     found = Parallel(n_jobs=options.jobs)(run(*case, seed) for case in cases for seed in range(options.seeds))
     results = {case: found[i * options.seeds : (i + 1) * options.seeds] for i, case in enumerate(cases)}
     print(f"{options.seeds} seeds, {TRAININGS:,} trainings of {MAX_EPOCHS} epochs' worth of time")

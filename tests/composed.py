@@ -1,9 +1,9 @@
-"""``docker-compose.yml`` without Docker: its services as processes of this machine.
+"""Runs the services of ``docker-compose.yml`` as local processes, without Docker.
 
-A service's command, environment, volumes, health check and dependencies are read from the file, so that a mistake there
-is a mistake here. Changed is only what a container would have to itself: a service's name becomes an address of this
-machine, a port a free one, and a folder that is mounted a temporary one. PostgreSQL's image is stood in for by the
-server that is installed here. See https://github.com/compose-spec/compose-spec for what the keys mean.
+The command, environment, volumes, health check and dependencies of a service are read from the file, so that tests find
+mistakes in it. Only what containers isolate is translated: names of services become addresses of this machine, ports
+become free ports, and mounted folders become temporary ones. The installed PostgreSQL server replaces PostgreSQL's
+image. The keys are specified at https://github.com/compose-spec/compose-spec.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ COMPOSE = ROOT / "docker-compose.yml"
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/usr/lib/postgresql/bin"))
 RAY_STARTED = "Ray runtime started"
 _VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^{}]*))?\}|(?P<wrong>.?))")
-# Of this machine, and nothing that a container would not have.
+# Variables of this machine that are passed on; a container would have them too.
 _FROM_OUTSIDE = re.compile(r"OPENBLAS_\w+|LANG|TZ|LD_LIBRARY_PATH")
 
 
 class ComposeError(Exception):
-    """The file, or the environment that it is read with, is not as it has to be."""
+    """The file or its variables are invalid."""
 
 
 def interpolate(node: Any, variables: Mapping[str, str]) -> Any:
-    """A part of the file with ``$$``, ``${NAME}``, ``${NAME:-default}`` and ``${NAME:?message}`` replaced.
+    """Replace ``$$``, ``${NAME}``, ``${NAME:-default}`` and ``${NAME:?message}`` in a part of the file.
 
     Raises:
-        ComposeError: for a variable that is needed and is not there or empty, and for any other ``$``.
+        ComposeError: if a required variable is missing or empty, and for any other ``$``.
     """
 
     def value(match: re.Match[str]) -> str:
         if match["dollar"]:
             return "$"
         if match["name"] is None:
-            raise ComposeError(f"{match.string}: a lonely $")
+            raise ComposeError(f"{match.string}: $ without a variable")
         found = variables.get(match["name"], "")
         if not found and match["kind"] == "?":
             raise ComposeError(f"required variable {match['name']} is missing a value: {match['rest']}")
@@ -76,7 +76,7 @@ def free_port() -> int:
 
 @dataclass
 class Container:
-    """A service, translated, and its processes: everything that it starts carries its mark."""
+    """A translated service and its processes, which an environment variable marks."""
 
     service: str
     command: list[str]
@@ -89,7 +89,7 @@ class Container:
     main: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it, or start it again, as its restart policy would."""
+        """Start or restart the service."""
         with self.log.open("ab") as log:
             self.main = subprocess.Popen(
                 [*self.as_user, *self.command],
@@ -104,7 +104,7 @@ class Container:
 
     @property
     def is_healthy(self) -> bool:
-        """What the health check of the file says."""
+        """Whether the health check of the service succeeds."""
         assert self.health is not None, f"{self.service} has no health check"
         with self.log.with_suffix(".health").open("ab") as log:
             options: dict[str, Any] = {"cwd": self.folder, "env": self.environment, "stdout": log, "stderr": log}
@@ -119,12 +119,12 @@ class Container:
 
     @property
     def text(self) -> str:
-        """Everything that it has said."""
+        """Output of the service so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def processes(self) -> list[psutil.Process]:
-        """All that it has started and that still run."""
+        """Running processes that the service has started."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
@@ -133,7 +133,7 @@ class Container:
         return found
 
     def kill(self) -> None:
-        """As a container that dies: all at once, without a word."""
+        """Kill all processes of the service, as when a container dies."""
         for _ in range(5):
             for process in (left := self.processes):
                 with contextlib.suppress(psutil.Error):
@@ -145,7 +145,7 @@ class Container:
             self.main.wait()
 
     def wait(self, seconds: float = 600) -> int:
-        """Its exit code, once it has ended by itself; what it leaves behind ends with it."""
+        """Wait until the service ends, kill its remaining processes, and return its exit code."""
         assert self.main is not None
         try:
             return self.main.wait(seconds)
@@ -153,7 +153,7 @@ class Container:
             self.kill()
 
     def stop(self) -> None:
-        """As ``docker compose stop``: SIGTERM for the first process, then the rest is killed."""
+        """Act as ``docker compose stop``: send SIGTERM to the first process, then kill the rest."""
         if self.main and self.main.poll() is None:
             self.main.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -165,12 +165,12 @@ class Composition:
     """The services of ``docker-compose.yml`` on this machine.
 
     Args:
-        variables: what ``.env`` would hold.
-        scale: how many of a service, as ``--scale`` says; one of each otherwise.
+        variables: the variables of ``.env``.
+        scale: number of containers by service, as for ``--scale``; 1 by default.
     """
 
     def __init__(self, variables: Mapping[str, str], scale: Mapping[str, int] | None = None, path: Path = COMPOSE):
-        # PostgreSQL's user has to get there, and sockets of Ray have short paths: not in pytest's folder.
+        # Not in pytest's folder: PostgreSQL's user must have access, and paths of Ray's sockets must be short.
         self.folder = Path(tempfile.mkdtemp(prefix="composed-"))
         self.folder.chmod(0o711)
         self.variables = dict(variables)
@@ -192,7 +192,7 @@ class Composition:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def up(self, *names: str) -> None:
-        """As ``docker compose up --wait``: services without a profile, or some, after what they depend on."""
+        """Act as ``docker compose up --wait`` for the named services, or all without a profile, and dependencies."""
         for name in names or [name for name, service in self.services.items() if not service.get("profiles")]:
             if name in self.containers:
                 for container in self.containers[name]:
@@ -206,7 +206,7 @@ class Composition:
                 self._start(container)
 
     def restart(self, name: str) -> None:
-        """Kill all of a service that still run, and start them again."""
+        """Kill and restart all containers of a service."""
         for container in self.containers[name]:
             container.kill()
         for container in self.containers[name]:
@@ -216,7 +216,7 @@ class Composition:
         before = container.text.count(RAY_STARTED)
         container.start()
         if container.service.startswith("ray"):
-            # Its nodes share one folder here, and would take each other's names for files at the same time.
+            # Ray nodes share one folder here; nodes that start at the same time would use the same file names.
             until(lambda: container.text.count(RAY_STARTED) > before, 120, f"{container.service} started")
         container.wait_healthy()
 
@@ -227,11 +227,11 @@ class Composition:
             self.up(needed)
 
     def run(self, name: str, *command: str, entrypoint: Sequence[str] | None = None, **variables: str) -> Container:
-        """As ``docker compose run``: a container of its own, with a command of its own if one is given.
+        """Act as ``docker compose run``: start a new container, with another command if one is given.
 
         Args:
-            entrypoint: as ``--no-deps --entrypoint`` would give it: what the service depends on is not started.
-            variables: as ``--env`` would give them.
+            entrypoint: as for ``--no-deps --entrypoint``; dependencies of the service are not started.
+            variables: environment variables, as for ``--env``.
         """
         if entrypoint is None:
             self.up_dependencies(name)
@@ -244,7 +244,7 @@ class Composition:
     def container(
         self, name: str, number: int = 0, command: Sequence[str] = (), entrypoint: Sequence[str] | None = None
     ) -> Container:
-        """A service in the terms of this machine."""
+        """Translate a service to this machine."""
         service = self.services[name]
         folder = self.folder / f"{name}-{number}"
         folder.mkdir(exist_ok=True)
@@ -278,13 +278,13 @@ class Composition:
         return self.variables.get(key) if value is None else value
 
     def volume(self, name: str) -> Path:
-        """The folder that a named volume is here."""
+        """Return the folder that replaces a named volume."""
         return self._mounts[name]
 
     def _mount(self, source: str) -> Path:
         if source.startswith("."):
             if not (ROOT / source).exists():
-                raise ComposeError(f"{source} is mounted and is not there")
+                raise ComposeError(f"{source} is mounted but does not exist")
             return ROOT / source
         if source not in self.config["volumes"]:
             raise ComposeError(f"the volume {source} is not declared")
@@ -294,14 +294,14 @@ class Composition:
         for target, made in mounts.items():
             text = re.sub(rf"(?<![\w/.]){re.escape(target)}(?![\w.-])", str(made), text)
         for name in self.services:
-            # Where it is an address, and not the name of a program or a pattern.
+            # Only where the name is an address with a port, not the name of a program or a pattern.
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?=:\d)", self.address(name), text)
         for port, free in self.ports.items():
             text = re.sub(rf"(?:^|(?<=[:=])){port}(?!\w)", str(free), text)
-        return text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 taken away, not listened on
+        return text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 replaced, not listened on
 
     def address(self, name: str) -> str:
-        """Of a service: loopback, but for Ray, whose nodes go by the address of the machine."""
+        """Return the address of a service: that of the machine for Ray nodes, else loopback."""
         if not name.startswith("ray"):
             return "127.0.0.1"
         import ray
@@ -309,7 +309,7 @@ class Composition:
         return str(ray.util.get_node_ip_address())
 
     def _postgres(self, service: Mapping[str, Any], environment: dict[str, str], log: Path) -> Container:
-        """What the image does with its variables, by the server that is installed."""
+        """Set up the installed server as PostgreSQL's image would."""
         ((source, target),) = _mounts(service)
         if target != "/var/lib/postgresql/data":
             raise ComposeError("the image keeps its data in /var/lib/postgresql/data")
@@ -332,7 +332,7 @@ class Composition:
             make += ["--pwfile", str(secret), "--auth=scram-sha-256", "--no-sync"]
             subprocess.run([*user, *make], check=True, env=plain, stdout=subprocess.DEVNULL, cwd="/")
             secret.unlink()
-        # A first start, to make the database.
+        # Start once to create the database.
         command = ["postgres", "-D", str(data), "-c", "listen_addresses=localhost", "-p", port]
         command += ["-c", f"unix_socket_directories={data}"]
         health = [self._here(word, {}) for word in _check(service["healthcheck"]["test"])]
@@ -348,10 +348,10 @@ class Composition:
 
 
 def _ports(service: Mapping[str, Any]) -> list[str]:
-    """Of the container: what it exposes, or publishes on the loopback interface."""
+    """Return the ports that a service exposes, or publishes on the loopback interface."""
     published = service.get("ports", ())
     if any(not port.startswith("127.0.0.1:") for port in published):
-        raise ComposeError(f"{published}: published to everybody")
+        raise ComposeError(f"{published}: published on all interfaces")
     return [*service.get("expose", ()), *(port.rpartition(":")[2] for port in published)]
 
 
@@ -373,10 +373,10 @@ def _check(test: list[str]) -> list[str]:
 
 
 def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for something.
+    """Wait until a condition holds.
 
     Raises:
-        AssertionError: when it does not come about.
+        AssertionError: if it does not hold within ``seconds``.
     """
     end = time.monotonic() + seconds
     while not holds():

@@ -1,4 +1,4 @@
-"""Studies on a :class:`composed.Composition`, what is found of them afterwards, and commands of the operations page."""
+"""Helpers for studies on a :class:`composed.Composition`: checks of their records, and documented commands."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ USER = "team"
 SECRETS = ("POSTGRES_PASSWORD", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "RAY_AUTH_TOKEN")
 FOREST = ("model=random_forest", "resampling=stratified_kfold", "resampling.n_splits=2", "max_epochs=4")
 FOREST = (*FOREST, "early_stopping.patience=null", "limits.timeout_seconds=3600", "executor.threads_per_trial=1")
-FOREST = (*FOREST, "search_space.max_features.grid=[0.3]")  # a grid of four
+FOREST = (*FOREST, "search_space.max_features.grid=[0.3]")  # a grid of 4 points
 HPO = ("python", "-m", "hpo")
 
 
 def filled_in() -> dict[str, str]:
-    """What ``.env`` holds: all that ``.env.example`` leaves empty."""
+    """Return the variables of ``.env``: values for all that ``.env.example`` leaves empty."""
     return {"MLFLOW_TRACKING_USERNAME": USER} | {name: secrets.token_hex(32) for name in SECRETS}
 
 
 def record(composition: Composition, study: str) -> faults.Stored:
-    """What PostgreSQL has of a study."""
+    """Read the record of a study from PostgreSQL."""
     import psycopg2
 
     password = composition.variables["POSTGRES_PASSWORD"]
@@ -41,7 +41,7 @@ def record(composition: Composition, study: str) -> faults.Stored:
 
 
 def require_complete(composition: Composition, study: str, n_trials: int, driver: Container) -> faults.Stored:
-    """Every trial, fold and epoch once, and the winner's test and model."""
+    """Check that every trial, fold and epoch is recorded once, and the winner's test score and model."""
     audit, stored = faults.Audit(), record(composition, study)
     known = faults.finished_in_outbox(composition.volume("work"), study)
     assert len(known) == n_trials, driver.text
@@ -51,7 +51,7 @@ def require_complete(composition: Composition, study: str, n_trials: int, driver
 
 
 def require_no_secret(composition: Composition, tmp_path: Path) -> None:
-    """Neither in a log, nor in a file of a study or a model, nor in the database."""
+    """Check that no log, file of a study or model, or database contains a secret."""
     where = [
         "--host=127.0.0.1",
         f"--port={composition.ports['5432']}",
@@ -66,21 +66,21 @@ def require_no_secret(composition: Composition, tmp_path: Path) -> None:
     files += [file for folder in folders for file in folder.rglob("*") if file.is_file()]
     assert any(file.name == "MLmodel" for file in files)
     assert any(file.name == "outbox.jsonl" for file in files)
-    told = {
+    leaks = {
         (name, file) for file in files for name in SECRETS if composition.variables[name].encode() in file.read_bytes()
     }
-    assert not told
+    assert not leaks
 
 
 def documented(name: str) -> list[str]:
-    """The commands of a block of ``docs/operations.md`` that has a name."""
+    """Return the commands of a named block of ``docs/operations.md``."""
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     (block,) = re.findall(rf"(?s)<!-- {name} -->\n```sh\n(.*?)```", page)
     return [line for line in str(block).splitlines() if line]
 
 
 def carry_out(composition: Composition, line: str, folder: Path) -> None:
-    """Do here what a documented ``docker compose`` command would; files that it names are in ``folder``."""
+    """Carry out a documented ``docker compose`` command on local processes, with files in ``folder``."""
     words = shlex.split(line)
     assert words[:2] == ["docker", "compose"], line
     streams: dict[str, str] = {}
@@ -104,7 +104,7 @@ def carry_out(composition: Composition, line: str, folder: Path) -> None:
             name, *command = rest[2:] if entrypoint else rest
             container = composition.container(name, 0, command, entrypoint)
         case _:
-            raise ComposeError(f"{line}: this is not known here")
+            raise ComposeError(f"{line}: unsupported command")
     with ExitStack() as stack:
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL}
         if "<" in streams:

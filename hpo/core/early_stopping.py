@@ -1,4 +1,4 @@
-"""Early stopping: its configuration, and the outcome that is recorded for every fold."""
+"""Early stopping: its settings and the recorded outcome of a fold; :mod:`hpo.models.fitting` decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a part of a study says about itself, so that studies can be compared and resumed."""
+"""What defines one part of a study; :mod:`hpo.study.identity` puts the identity of the whole study together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limits that end a study."""
+"""Settings of the limits that end a study; :mod:`hpo.run.limits` counts against them."""
 
 from __future__ import annotations
 

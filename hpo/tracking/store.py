@@ -63,7 +63,7 @@ def open_store(uri: str, experiment: str, output_path: Path, create: bool = True
             raise _refused(uri, experiment, error) from error
         raise _unreachable(uri, str(error)) from error
     if found is None or found.lifecycle_stage != "active":
-        expected = f"an experiment that is there: {', '.join(known)}" if known else "one that has not been deleted"
+        expected = f"an existing experiment: {', '.join(known)}" if known else "an experiment that has not been deleted"
         raise TrackingError("tracking.experiment", experiment, expected, "tracking.experiment=another")
     return client, found.experiment_id
 
@@ -93,7 +93,7 @@ def require_reachable(uri: str) -> None:
     """
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in ("http", "https", "sqlite", "postgresql", "mysql", "mssql"):
-        raise _unreachable(uri, "its kind is not known")
+        raise _unreachable(uri, f"unknown scheme {scheme}")
     try:
         if scheme in ("http", "https"):
             _ask_server(uri)
@@ -126,7 +126,7 @@ def _ask_database(uri: str) -> None:
     options: dict[str, object] = {}
     if url.get_backend_name() == "sqlite":
         if not url.database or url.database == ":memory:":
-            raise _unreachable(uri, "it names no file")
+            raise _unreachable(uri, "no file is named")
         path = Path(url.database)
         _writable(path.parent, "tracking.uri")
         if not path.exists():
@@ -159,25 +159,27 @@ def _refused(uri: str, experiment: str, error: MlflowException) -> ConfigError:
     """Return the error for a server that answers but refuses access, so that waiting would not help."""
     server = f"the MLflow server {redact(uri)}"
     if "Host header" in str(error):
-        expected = f"an address that {server} is to be reached by; it answers 403: invalid Host header"
-        return ConfigError("tracking.uri", redact(uri), expected, "start the server with --allowed-hosts naming it")
+        expected = f"an address that {server} accepts; it answers 403: invalid Host header"
+        return ConfigError(
+            "tracking.uri", redact(uri), expected, "start the server with --allowed-hosts and this address"
+        )
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if error.get_http_status_code() == 403:
-        expected = f"an account that may write to experiment {experiment} of {server}, which answers 403"
-        fix = "have an admin of the server permit it to EDIT that experiment, or tracking.experiment=another"
+        expected = f"an account with write access to experiment {experiment} of {server}, which answers 403"
+        fix = "ask an admin of the server for EDIT permission on the experiment, or tracking.experiment=another"
     else:
         expected = f"name and password of an account of {server}, which answers 401: not authenticated"
-        fix = "export MLFLOW_TRACKING_USERNAME=… MLFLOW_TRACKING_PASSWORD=… as its admin gave them to you"
+        fix = "export MLFLOW_TRACKING_USERNAME=… MLFLOW_TRACKING_PASSWORD=… (from an admin of the server)"
     missing = [name for name in CREDENTIALS if not os.environ.get(name)]
     return ConfigError(", ".join(missing or CREDENTIALS), "not set" if missing else f"{user}, ***", expected, fix)
 
 
 def _unreachable(uri: str, reason: str) -> TrackingError:
     known = "sqlite:///a/file.db, postgresql+psycopg2://… or the http(s):// address of an MLflow server"
-    said = redact(reason.splitlines()[0] if reason else "no reason given")[:200]
+    problem = redact(reason.splitlines()[0] if reason else "no reason given")[:200]
     return TrackingError(
         "tracking.uri",
         redact(uri),
-        f"an MLflow store that answers ({said}): {known}",
+        f"an MLflow store that answers ({problem}): {known}",
         "start it, or tracking.uri=sqlite:///hpo_runs/mlflow.db",
     )

@@ -45,7 +45,7 @@ OWN_FILES = {"csv": write_table, "mnist_csv": write_images, "text_csv": write_te
 
 # The placeholder for data of an objective is tested with objectives.
 @pytest.mark.parametrize("name", [name for name in configs.options("dataset") if name != "own"])
-def test_dataset_has_labels_a_fixed_test_split_and_a_digest(
+def test_dataset_has_labels_test_split_and_digest(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if name in IN_THE_CACHE_OF_KERAS:

@@ -1,4 +1,4 @@
-"""A real browser, and pictures of what it shows."""
+"""Fixtures: a real browser, and a folder for screenshots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1440,1080"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 )
-# Where the pictures of the README come from: HPO_SCREENSHOTS=$PWD/docs/images pytest -m slow tests/e2e
+# Writes the screenshots of the README: HPO_SCREENSHOTS=$PWD/docs/images pytest -m slow tests/e2e
 PICTURES = os.environ.get("HPO_SCREENSHOTS")
 
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def pictures(workdir: Path) -> Path:
-    """The folder for pictures."""
+    """The folder for screenshots."""
     folder = Path(PICTURES) if PICTURES and Path(PICTURES).is_absolute() else workdir / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

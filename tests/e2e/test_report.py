@@ -1,4 +1,4 @@
-"""The report of a comparison in a real browser without a network: all plots, no complaints, wide and narrow."""
+"""The report of a comparison in a real browser without network: all plots, no errors, wide and narrow windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLOTS = {
     *("parallel", "stopping", "savings", "fits", "cost"),
 }
 STUDIES = ("model=random_forest", "dataset=digits", "max_epochs=12", "early_stopping.patience=2", "limits.n_trials=10")
-# Every plot that is drawn, with the width of its place and its own.
+# Returns every drawn plot with the widths of its container and of its SVG element.
 BOXES = """
 return [...document.querySelectorAll('.js-plotly-plot')]
   .filter(plot => plot.querySelector('svg.main-svg'))
@@ -38,7 +38,7 @@ def test_report_opens_without_network(hpo: Callable[..., int], workdir: Path, br
         boxes = browser.execute_script(BOXES)
         assert {name.removeprefix("plot-") for name, _, _ in boxes} == PLOTS
         assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-        # Nothing is wider than the window but what scrolls by itself, and every plot has its card's width.
+        # The page does not scroll horizontally, and every plot fills the width of its card.
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         assert all(abs(outer - inner) <= 1 and outer > 280 for _, outer, inner in boxes), boxes
         assert browser.find_element("id", "verdict").is_displayed()

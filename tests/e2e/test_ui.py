@@ -1,4 +1,4 @@
-"""What people see in the MLflow UI, in a real browser: the study, its trials and a trial's curves."""
+"""The MLflow UI in a real browser shows a study, its trials and the curves of a trial."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def server(hpo: Callable[..., int], workdir: Path) -> Iterator[str]:
-    # First a study: `hpo ui` makes no store and no experiment.
+    # Run a study first: `hpo ui` creates neither a store nor an experiment.
     assert hpo("dataset=digits", "limits.n_trials=6", "max_epochs=8", "study=digits-cnn", "seed=3") == 0
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -44,11 +44,11 @@ def wait(condition: Callable[[], Any], what: str, seconds: float = 90) -> None:
         except Exception:  # noqa: S110 the page is still being built
             pass
         time.sleep(0.25)
-    raise AssertionError(f"never saw {what}")
+    raise AssertionError(f"not shown after {seconds:g} s: {what}")
 
 
 def picture(browser: Any, folder: Path, name: str) -> None:
-    time.sleep(1.0)  # let drawn things settle: only the picture depends on it
+    time.sleep(1.0)  # let animations end; only the screenshot depends on it
     browser.save_screenshot(str(folder / f"{name}.png"))
 
 
@@ -67,14 +67,14 @@ def test_ui_shows_study_trials_and_curves(server: str, browser: Any, pictures: P
     browser.get(f"{server}/#/experiments/{experiment}/runs?{training}")
     wait(lambda: "digits-cnn" in text(), "the study")
     for button in browser.find_elements("css selector", "button[aria-label=Close]"):
-        button.click()  # the assistant's panel
+        button.click()  # close the assistant's panel
     browser.find_element("css selector", ".ag-row button").click()
     wait(lambda: all(f"trial-{t.number:04d}" in text() for t in trials), "its trials")
     picture(browser, pictures, "mlflow-study")
 
     browser.get(f"{server}/#/experiments/{experiment}/runs/{best.run_id}/model-metrics?{training}")
     wait(lambda: "Model metrics" in text(), "the trial's metrics")
-    # Charts are only drawn where they are seen, so look for the curves alone.
+    # MLflow draws charts only when they are visible, so filter for the curves.
     browser.find_element("css selector", "input[placeholder='Search metric charts']").send_keys("^loss|accuracy|^val_")
     wait(lambda: "val_accuracy" in text() and "val_loss" in text() and "best_epoch" not in text(), "its four curves")
     wait(lambda: len(browser.find_elements("css selector", ".scatterlayer path")) >= 4, "the lines of its curves")

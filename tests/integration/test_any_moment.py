@@ -39,9 +39,7 @@ def place(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 @pytest.mark.parametrize("resampling", [None, pytest.param(FOLDS, marks=pytest.mark.slow)], ids=["holdout", "folds"])
-def test_driver_killed_between_any_two_records_loses_and_repeats_nothing(
-    place: Place, resampling: Resampling | None, tmp_path: Path
-) -> None:
+def test_killed_driver_loses_and_repeats_nothing(place: Place, resampling: Resampling | None, tmp_path: Path) -> None:
     """Cut the outbox of a study after each line, deliver it, and resume the study."""
     trials = [GOOD[0], {"x": 0.1, "kind": "raise"}, GOOD[1]]
     place.run(Listed(trials), 3, resampling=resampling)

@@ -365,9 +365,7 @@ def test_bad_input_is_refused_before_training(
     assert list_studies(client, experiment) == []
 
 
-def test_corrupt_file_is_refused_and_not_replaced_by_the_fallback(
-    hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_corrupt_file_is_refused_without_fallback(hpo: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
     path = Path(os.environ["KERAS_HOME"]) / "datasets" / "mnist.npz"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half a download")

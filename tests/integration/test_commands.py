@@ -14,7 +14,7 @@ from hpo.tracking.reader import list_studies, load_config
 from hpo.tracking.store import open_store
 
 
-def test_list_and_best_show_a_study_and_a_command_that_trains_its_winner_again(
+def test_list_shows_study_and_best_reproduces_winner(
     hpo: Callable[..., int],
     small: tuple[str, ...],
     read: Callable[..., Any],
@@ -39,7 +39,7 @@ def test_list_and_best_show_a_study_and_a_command_that_trains_its_winner_again(
     assert again.value == best.value
 
 
-def test_best_reproduces_the_winner_of_a_strategy_without_enqueued_trials(
+def test_best_reproduces_winner_without_enqueued_trials(
     hpo: Callable[..., int], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = (
@@ -82,7 +82,7 @@ def test_summary_shows_trials_scores_and_next_commands(
         assert trial.value is None or f"{trial.value:.5f}" in shown
 
 
-def test_implied_mnist_falls_back_to_digits_and_the_record_says_so(
+def test_fallback_from_implied_mnist_is_recorded(
     hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     without_dataset = [o for o in small if not o.startswith("dataset")]

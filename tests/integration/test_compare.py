@@ -122,7 +122,7 @@ def test_levels_are_ranked_over_tasks(
     assert capsys.readouterr().out.count("4 of 4 studies have already finished") == 2
 
 
-def test_missing_studies_are_named_with_the_command_that_runs_them(
+def test_missing_studies_are_named_with_their_command(
     hpo: Callable[..., int], store: tuple[Any, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused() -> str:

@@ -1,4 +1,4 @@
-"""``docker-compose.yml`` at work: its services as processes of this machine, and studies on them."""
+"""Studies on the PostgreSQL and MLflow services of ``docker-compose.yml``, which run as local processes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ON_SERVER = ("tracking=server", "executor=local", "executor.workers=2")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Composition]:
-    """PostgreSQL and the MLflow server."""
+    """Start PostgreSQL and the MLflow server."""
     with Composition(filled_in()) as composition:
         composition.up("mlflow")
         yield composition
 
 
 def ask(composition: Composition, path: str, password: str = "", user: str = USER, **headers: str) -> tuple[int, str]:
-    """Status and text of an answer of the MLflow server."""
+    """Return the status and body of a response of the MLflow server."""
     request = urllib.request.Request(f"http://127.0.0.1:{composition.ports['5000']}{path}", headers=headers)
     if password:
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
@@ -60,12 +60,12 @@ def test_server_requires_an_account(server: Composition) -> None:
 
 def test_server_refuses_other_host_names(server: Composition) -> None:
     password = server.variables["MLFLOW_TRACKING_PASSWORD"]
-    assert ask(server, "/", password, TrialHost="mlflow:5000")[0] == 200
-    assert ask(server, "/", password, TrialHost="elsewhere.example")[0] == 403
+    assert ask(server, "/", password, Host="mlflow:5000")[0] == 200
+    assert ask(server, "/", password, Host="elsewhere.example")[0] == 403
 
 
 def refused(composition: Composition, *options: str, **variables: str) -> str:
-    """What a study says that the server does not let in: it must end before it trains."""
+    """Return the output of a study that the server refuses; check that it ends before training."""
     driver = composition.run("study", *FOREST, *ON_SERVER, *options, entrypoint=HPO, **variables)
     assert driver.wait() == 2, driver.text
     assert "Traceback" not in driver.text
@@ -79,7 +79,7 @@ def test_missing_or_wrong_credentials_are_refused_before_training(server: Compos
     assert "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD = not set" in text
     assert "401" in text
     wrong = "a-wrong-password"
-    # A server that says no is not one that does not answer: to record on disk would wait for nothing.
+    # A refusal is permanent, so tracking.offline=allow does not record on disk.
     text = refused(server, "tracking.offline=allow", MLFLOW_TRACKING_PASSWORD=wrong)
     assert f"MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD = {USER}, ***" in text
     assert wrong not in text
@@ -98,7 +98,7 @@ def test_read_only_account_is_refused_before_training(server: Composition, monke
     reader = {"MLFLOW_TRACKING_USERNAME": "reader", "MLFLOW_TRACKING_PASSWORD": password}
     text = refused(server, "tracking.experiment=closed", **reader)
     assert "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD = reader, ***" in text
-    assert "may write to experiment closed" in text
+    assert "write access to experiment closed" in text
     assert password not in text
 
 

@@ -1,4 +1,4 @@
-"""The whole of ``docker-compose.yml`` with two Ray nodes: studies of several libraries, while its parts die."""
+"""Studies on all services of ``docker-compose.yml`` with two Ray nodes, also while services are killed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ N_WORKERS = 4
 ON_CLUSTER = ("tracking=server", "executor=ray", f"executor.workers={N_WORKERS}", "executor.threads_per_trial=1")
 N_TRIALS = {"grid": 4}
 SAME_VALUES = ("grid", "random")
-"""Strategies that propose the same, whatever the number of workers."""
+"""Strategies whose proposals do not depend on the number of workers."""
 DOWN_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Composition]:
-    """All services, with two nodes of two cores each that train."""
+    """Start all services, with two Ray worker nodes of two cores each."""
     with Composition(filled_in() | {"RAY_WORKER_CPUS": "2"}, {"ray-worker": 2}) as composition:
         composition.up()
         yield composition
@@ -41,7 +41,7 @@ def cluster() -> Iterator[Composition]:
 
 @pytest.fixture(scope="module")
 def locally(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., faults.Stored]:
-    """What the same command comes to on a laptop."""
+    """Run a study without the services, once per command, and read its record."""
     done: dict[tuple[str, ...], faults.Stored] = {}
 
     def run(*options: str) -> faults.Stored:
@@ -67,7 +67,7 @@ def folds(stored: faults.Stored) -> str:
 
 
 def by_params(stored: faults.Stored) -> list[tuple[str, ...]]:
-    """What trials came to, whatever their numbers: those that begin at the same time have them in no certain order."""
+    """Return sorted results without trial numbers, since trials that start together are numbered in any order."""
     return sorted(tuple(map(str, result)) for result in stored.results.values())
 
 
@@ -80,7 +80,7 @@ def test_study_on_the_cluster_equals_a_local_study(
     driver = cluster.run("study", *HPO, *options, *ON_CLUSTER, f"study={name}")
     assert driver.wait() == 0, driver.text
     stored = require_complete(cluster, name, n_trials, driver)
-    assert list(cluster.folder.glob("ray/session_*/logs/raylet*")), "the logs of Ray are elsewhere"
+    assert list(cluster.folder.glob("ray/session_*/logs/raylet*")), "Ray's logs are not in the expected folder"
     require_no_secret(cluster, tmp_path)
     alone = locally(*options)
     assert folds(stored) == folds(alone)
@@ -98,14 +98,14 @@ def test_restarted_service_loses_no_record_and_repeats_no_trial(
     work, (victim, *_) = cluster.volume("work"), cluster.containers[part]
     until(lambda: len(faults.finished_in_outbox(work, name)) >= 2, 180, driver.text)
     victim.kill()
-    assert len(faults.finished_in_outbox(work, name)) < n_trials, "it was over before"
+    assert len(faults.finished_in_outbox(work, name)) < n_trials, "the study ended before the fault"
     time.sleep(DOWN_SECONDS)
     victim.start()
     assert driver.main is not None
     assert driver.main.poll() is None, driver.text
     victim.wait_healthy()
     assert driver.wait() == 0, driver.text
-    # A study does not wait for a server that is still starting when it has ended.
+    # A finished study does not wait for a server that is still starting.
     sync = cluster.run("study", "sync", "tracking=server", entrypoint=HPO)
     assert sync.wait() == 0, sync.text
     stored = require_complete(cluster, name, n_trials, driver)
@@ -122,7 +122,7 @@ def test_study_is_resumed_after_its_cluster_died(cluster: Composition) -> None:
     cluster.containers["ray-head"][0].kill()
     assert driver.wait() != 0
     known = faults.finished_in_outbox(work, name)
-    # Ray's other nodes end as the driver does, and come back.
+    # Without the head, the other Ray nodes end too and are restarted.
     for service in ("ray-head", "ray-worker"):
         cluster.restart(service)
     again = cluster.run("study", *HPO, "resume", name, "tracking=server")
@@ -134,7 +134,7 @@ def test_study_is_resumed_after_its_cluster_died(cluster: Composition) -> None:
 def test_default_command_runs_a_study(cluster: Composition) -> None:
     driver = cluster.run("study")
     assert driver.wait() == 0, driver.text
-    # On a machine that is busy its two minutes may be over before its twenty trials.
+    # On a busy machine the time limit of two minutes may come before the 20 trials.
     assert re.search("(all trials are done|the time limit was reached): .* 0 failed", driver.text), driver.text
     assert re.search("best: trial .* scored once", driver.text)
 

@@ -1,4 +1,4 @@
-"""What ``docs/operations.md`` says of backup, restore and upgrades, by its own commands."""
+"""Runs the commands of ``docs/operations.md`` for backup, restore and upgrades."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that went wrong under somebody's fingers: each is a study or one message, and never anything between."""
+"""Randomly mutated commands: each runs a study or prints exactly one error message."""
 
 import random
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hpo import config as configs
 
 MODELS = ("svm", "random_forest", "logistic_regression", "gradient_boosting")
-# What a whole study may depend on, each with a value that makes sense.
+# Overrides of a study, with valid values.
 VALID = {
     "seed": "3",
     "max_epochs": "2",
@@ -95,7 +95,7 @@ def test_mutated_command_runs_or_prints_one_message(
 ) -> None:
     valid: list[list[str]] = []
 
-    # The same commands in every run: what it finds is a fault of the commit, and not of the day.
+    # derandomize: every run checks the same commands, so that a failure is caused by a change of the code.
     @settings(
         max_examples=n_examples,
         derandomize=True,
@@ -118,7 +118,7 @@ def test_mutated_command_runs_or_prints_one_message(
             assert "  fix:      " in err, f"{command}\n{err}"
         else:
             valid.append(command)
-        # Hydra makes the folder that is asked for.
+        # Hydra creates the folder of hydra.run.dir.
         if not any("hydra.run.dir=" in override for override in command):
             assert {path.name for path in {*workdir.iterdir()} - before} <= {"hpo_runs"}, command
         assert [path.name for path in (workdir / "hpo_runs").iterdir()] == ["mlflow.db"], command

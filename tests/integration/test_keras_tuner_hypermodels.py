@@ -48,7 +48,7 @@ def test_keras_tuner_example_runs_unmodified(strategy: str, hpo: Callable[..., i
     assert study.params["search_space.units.high"] == "512"
 
 
-def test_study_is_planned_resumed_and_repeated_from_its_best_params(
+def test_study_can_be_planned_resumed_and_repeated(
     hpo: Callable[..., int], read: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo("plan", *STUDY) == 0

@@ -145,7 +145,7 @@ MODELS: dict[str, tuple[Callable[[], Model], Any]] = {
     "strategy", [GridStrategy(), HyperbandStrategy(), HyperoptStrategy()], ids=lambda s: s.tags.backend
 )
 @pytest.mark.parametrize("name", list(MODELS))
-def test_scored_rows_are_not_trained_on_and_test_rows_are_not_used_before_the_end(
+def test_scored_and_test_rows_are_not_trained_on(
     name: str, strategy: Strategy, seen: dict[tuple[int | None, str], set[int]], workdir: Path, monkeypatch: Any
 ) -> None:
     make, space = MODELS[name]

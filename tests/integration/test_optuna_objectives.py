@@ -112,7 +112,7 @@ def test_user_attributes_and_several_objectives_are_recorded(hpo: Callable[..., 
         assert trial.tags["hpo.pareto"] == "true"
 
 
-def test_study_is_planned_resumed_listed_and_repeated_but_not_compared(
+def test_study_supports_all_commands_but_compare(
     hpo: Callable[..., int], read: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert hpo("plan", *PRUNED) == 0
@@ -178,9 +178,7 @@ def test_killed_study_resumes_with_the_same_values(
         assert [(t.params, t.value) for t in read("whole")[2]] == [(t.params, t.value) for t in trials]
 
 
-def test_trial_of_a_lost_worker_is_given_the_same_params_again(
-    hpo: Callable[..., int], read: Callable[..., Any]
-) -> None:
+def test_retried_trial_gets_the_same_params(hpo: Callable[..., int], read: Callable[..., Any]) -> None:
     assert hpo(*objective("killed_once", "executor=local", "limits.n_trials=2", "study=mine")) == 0
     client, study, trials = read("mine")
     assert [trial.state for trial in trials] == ["COMPLETE"] * 2
@@ -209,7 +207,7 @@ def test_trial_of_a_lost_worker_is_given_the_same_params_again(
         (("model=svm", "resampling=own"), "folds of the study, since model=svm does not split its data itself"),
     ],
 )
-def test_option_that_does_not_fit_an_objective_is_refused_before_training(
+def test_incompatible_option_is_refused_before_training(
     options: tuple[str, ...], message: str, hpo: Callable[..., int], capsys: pytest.CaptureFixture[str], workdir: Path
 ) -> None:
     assert hpo(*options) == 2

@@ -20,7 +20,7 @@ def planned(hpo: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Call
     return plan
 
 
-def test_plan_shows_the_cost_of_a_grid_and_trains_nothing(planned: Callable[..., str]) -> None:
+def test_plan_shows_grid_cost_without_training(planned: Callable[..., str]) -> None:
     out = planned(
         "strategy=grid", "dataset=digits", "resampling=stratified_kfold", "limits.n_trials=40", "max_epochs=7"
     )

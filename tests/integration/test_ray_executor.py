@@ -103,9 +103,7 @@ def test_parallel_trials_use_both_nodes_and_are_pruned(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("second_node")
-def test_grid_with_folds_has_the_same_results_as_local_workers(
-    hpo: Callable[..., int], read: Callable[..., Any]
-) -> None:
+def test_grid_on_ray_equals_grid_on_local_workers(hpo: Callable[..., int], read: Callable[..., Any]) -> None:
     study = ("strategy=grid", "model=logistic_regression", "dataset=iris", "resampling=stratified_kfold")
     found = []
     for name, executor in (("local", LOCALLY), ("ray", ON_RAY)):
@@ -170,7 +168,7 @@ def test_lost_node_changes_no_result(
 
 
 @pytest.mark.slow
-def test_killed_driver_leaves_no_ray_process_and_its_study_resumes(workdir: Path, read: Callable[..., Any]) -> None:
+def test_study_resumes_after_killed_driver_without_orphans(workdir: Path, read: Callable[..., Any]) -> None:
     """With a Ray of its own."""
     study = ("strategy=random", "limits.n_trials=6", *FOREST, "max_epochs=100", "early_stopping.patience=null")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}

@@ -90,7 +90,7 @@ def test_recorded_analysis_is_repeated_at_no_cost(
     assert run.data.tags["hpo.comparison_key"] == RECORDED["comparison"]["tags"]["hpo.comparison_key"]
 
 
-def test_recorded_analysis_has_spent_the_alpha_of_a_larger_one(store: tuple[Any, str]) -> None:
+def test_recorded_analysis_spends_alpha_of_larger_one(store: tuple[Any, str]) -> None:
     spec = parse([word.replace("seeds=2", "seeds=3") for word in COMMAND])
     for level in spec.levels:
         old = RECORDED["studies"][spec.study(level, 1)]

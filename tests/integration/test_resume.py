@@ -75,7 +75,7 @@ def test_another_definition_is_refused_with_the_differences_unless_forced(
     assert "seed: 0 before, 4 now" in study.tags["hpo.forced_resume"]
 
 
-def test_threads_per_trial_do_not_change_with_the_number_of_workers(
+def test_threads_per_trial_are_independent_of_workers(
     hpo: Callable[..., int], read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("model=svm", "limits.n_trials=2", "study=mine", "executor=local")
@@ -95,7 +95,7 @@ def test_resume_needs_the_name_of_a_local_study(hpo: Callable[..., int], capfd: 
         assert "python -m hpo resume STUDY" in capfd.readouterr().err
 
 
-def test_running_study_is_refused_and_a_killed_one_is_listed_as_stopped(
+def test_running_study_is_refused_and_killed_one_is_stopped(
     hpo: Callable[..., int], workdir: Path, read: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     long = ["model=random_forest", "max_epochs=100000", "model.grow_by=1", "limits.timeout_seconds=3600", "study=mine"]

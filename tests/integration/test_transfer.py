@@ -144,7 +144,7 @@ def test_unavailable_base_is_refused_before_training(
     assert not (with_base / "hpo_runs" / "studies" / "refused").exists()
 
 
-def test_error_without_a_store_says_how_to_make_a_base(
+def test_error_without_store_names_command_for_base(
     hpo: Callable[..., int], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (workdir / "hpo_runs" / "mlflow.db").unlink()

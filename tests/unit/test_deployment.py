@@ -1,4 +1,4 @@
-"""The files of a deployment, without running anything of them: ``tests/integration/test_deployment.py`` does that."""
+"""Static checks of the deployment files; ``tests/integration/test_deployment*.py`` run them."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_interpolated_compose_file_is_valid() -> None:
 
 @pytest.mark.parametrize("name", sorted(EXAMPLE))
 def test_nothing_starts_while_a_password_is_empty(name: str) -> None:
-    assert EXAMPLE[name] == "", "a default that works"
+    assert EXAMPLE[name] == "", "there is a default password"
     with pytest.raises(ComposeError, match=f"{name} is missing a value"):
         composed({**FILLED_IN, name: ""})
 
 
 def test_no_password_is_in_files_or_images() -> None:
-    """Secrets are variables of .env, in ``environment`` only: commands are shown by ``ps`` and images are handed on."""
+    """Secrets come from .env and appear in ``environment`` only: ``ps`` shows commands, and images are shared."""
     for name, service in composed(FILLED_IN)["services"].items():
         rest = json.dumps({key: value for key, value in service.items() if key != "environment"})
         assert "value-of-" not in rest, name
@@ -70,7 +70,7 @@ def test_long_running_services_restart_and_have_health_checks() -> None:
             continue
         assert service["restart"] == "unless-stopped", name
         assert service["healthcheck"]["test"][0] == "CMD", name
-        if name != "postgres":  # whose image begins as root, to give its volume to the user that it goes on as
+        if name != "postgres":  # its image starts as root to change the owner of its volume, then drops root
             assert service["cap_drop"] == ["ALL"]
             assert service["security_opt"] == ["no-new-privileges:true"]
 

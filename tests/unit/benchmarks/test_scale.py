@@ -21,21 +21,21 @@ def figures(engine: str, n: int, ms: float, last_ms: float | None = None, second
     return Figures(Job(engine, n, 2, seconds, "random"), 9.0, marks, marks[-1])
 
 
-def test_costs_are_those_of_the_marks() -> None:
+def test_costs_are_computed_from_marks() -> None:
     even = figures("local", 100, 10.0)
     assert even.cpu_ms == even.search_cpu_ms == pytest.approx(10.0)
     assert (even.wall_ms, even.throughput, even.growth) == pytest.approx((20.0, 50.0, 1.0))
     assert figures("local", 100, 10.0, last_ms=30.0).growth == pytest.approx(3.0)
 
 
-def test_what_follows_the_search_counts_as_well() -> None:
+def test_cost_includes_work_after_the_search() -> None:
     search = figures("local", 101, 10.0)
     last = search.end
     whole = Figures(search.job, search.began, search.marks, Mark(101, last.wall + 1, last.cpu + 1))
     assert (whole.cpu_ms, whole.search_cpu_ms) == pytest.approx((20.0, 10.0))
 
 
-def test_what_lies_between_two_trials_is_the_time_that_workers_did_not_sleep() -> None:
+def test_idle_time_excludes_sleep_of_trials() -> None:
     """Two workers, ten trials of one second: five seconds if nothing is lost."""
     found = Figures(
         Job("local", 10, 2, 1.0, "random"), 0.0, [Mark(1, 1.0, 0.0), Mark(10, 6.0, 0.1)], Mark(10, 6.0, 0.1)
@@ -43,7 +43,7 @@ def test_what_lies_between_two_trials_is_the_time_that_workers_did_not_sleep() -
     assert found.between_ms == pytest.approx(200.0)
 
 
-def test_growth_and_a_cheaper_ray_tune_break_a_bound() -> None:
+def test_growth_and_cheaper_ray_tune_exceed_bounds() -> None:
     few, many = figures("local", 100, 10.0), figures("local", 1000, 14.0)
     assert broken([few, many]) == []
     assert broken([few, many, figures("tune", 1000, 20.0), figures("optuna", 1000, 1.0)]) == []
@@ -51,7 +51,7 @@ def test_growth_and_a_cheaper_ray_tune_break_a_bound() -> None:
     assert "local: a trial of 1,000 costs 14.0 ms, with Ray Tune 9.0 ms" in broken([many, figures("tune", 1000, 9.0)])
 
 
-def test_the_null_study_runs(hpo: Callable[..., int]) -> None:
+def test_null_study_runs(hpo: Callable[..., int]) -> None:
     arguments = ("model=nothing", "strategy=random", "limits.n_trials=3", "executor.threads_per_trial=1")
     assert hpo(f"--config-dir={ROOT / 'benchmarks' / 'conf'}", *arguments) == 0
     client, experiment = open_store("sqlite:///hpo_runs/mlflow.db", "hpo", Path("hpo_runs"))

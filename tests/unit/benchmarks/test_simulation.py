@@ -45,25 +45,25 @@ class InPairs(Random):
             self.n_left = 2
 
 
-def test_workers_that_never_wait_are_used_all_the_time() -> None:
+def test_asynchronous_workers_are_fully_used() -> None:
     outcome = simulation.simulate(Random(0, 4), EVEN, 4, 10 * MAX_EPOCHS)
     assert outcome.useful == pytest.approx(1.0)
     assert len({time for time, _ in outcome.curve}) <= 10
     assert simulation.simulate(Random(0, 2), Uneven(lost=0.0), 2, 600).useful == pytest.approx(1.0)
 
 
-def test_a_barrier_leaves_the_quick_one_waiting_for_the_slow_one() -> None:
+def test_barrier_idles_the_faster_worker() -> None:
     """One works 1 of 3 and the other 3 of 3: two thirds."""
     duration = 20 * 3.0 * MAX_EPOCHS
     assert simulation.simulate(InPairs(0, 2), Uneven(lost=0.0), 2, duration).useful == pytest.approx(2 / 3)
 
 
-def test_workers_that_get_nothing_to_do_are_counted() -> None:
+def test_idle_workers_reduce_utilisation() -> None:
     duration = 10.0 * MAX_EPOCHS
     assert simulation.simulate(InPairs(0, 2), EVEN, 8, duration).useful == pytest.approx(2 / 8)
 
 
-def test_what_is_lost_is_of_no_use_and_done_again() -> None:
+def test_lost_training_is_repeated_and_not_useful() -> None:
     """Half a training is lost and the worker away for as long, for every training that is kept."""
     world = Losing(sigma=0.0, down=0.5 * MAX_EPOCHS)
     outcome = simulation.simulate(Random(0, 1), world, 1, 100 * 2.0 * MAX_EPOCHS)
@@ -71,7 +71,7 @@ def test_what_is_lost_is_of_no_use_and_done_again() -> None:
     assert outcome.n_trials == pytest.approx(100, abs=1)
 
 
-def test_a_search_that_waits_for_nothing_is_an_error() -> None:
+def test_deadlocked_search_raises_error() -> None:
     search = InPairs(0, 2)
     search.n_left = 0
     with pytest.raises(RuntimeError, match="nothing is running"):
@@ -79,7 +79,7 @@ def test_a_search_that_waits_for_nothing_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("kind", [Random, Tpe, TpeInBatches, Halving, Asha])
-def test_regret_falls_only_and_a_seed_gives_the_same_again(kind: type[Random] | type[Tpe]) -> None:
+def test_regret_is_monotone_and_reproducible(kind: type[Random] | type[Tpe]) -> None:
     first, again = (simulation.simulate(kind(3, 5), World(3), 5, 20 * MAX_EPOCHS / 5) for _ in range(2))
     assert first == again
     regrets = [regret for _, regret in first.curve]
@@ -88,7 +88,7 @@ def test_regret_falls_only_and_a_seed_gives_the_same_again(kind: type[Random] | 
     assert 0 < first.useful <= 1
 
 
-def test_a_rung_goes_on_with_the_best_third_when_all_have_ended() -> None:
+def test_complete_rung_promotes_the_best_third() -> None:
     search = Halving(0, 1)
     rung = [search.next() for _ in range(9)]
     assert all(stretch is not None for stretch in rung)
@@ -102,22 +102,22 @@ def test_a_rung_goes_on_with_the_best_third_when_all_have_ended() -> None:
     assert {(s.begin, s.end) for s in following if s is not None} == {(1, 3)}
 
 
-def test_asha_lets_the_first_at_a_rung_go_on_and_stops_a_worse_one() -> None:
+def test_asha_promotes_first_and_stops_worse_trial() -> None:
     search = Asha(0, 1)
     trials = [search.next() for _ in range(40)]
     known = sorted((s for s in trials if s is not None), key=lambda each: loss(each.params, 1))
     search.ended(known[0])
-    assert search._go_on == [Stretch(known[0].trial, known[0].params, 1, 3)]
+    assert search.promoted == [Stretch(known[0].trial, known[0].params, 1, 3)]
     search.ended(known[-1])
-    assert len(search._go_on) == 1
+    assert len(search.promoted) == 1
 
 
-def test_the_curve_ends_in_hartmann_s_function() -> None:
+def test_learning_curve_ends_at_hartmann_function() -> None:
     assert loss(OPTIMUM, MAX_EPOCHS) == pytest.approx(LEAST, abs=1e-5)
     assert loss(OPTIMUM, 1) > loss(OPTIMUM, 3) > loss(OPTIMUM, MAX_EPOCHS)
 
 
-def test_the_speed_of_trials_is_the_mean_that_is_stated() -> None:
+def test_mean_epoch_time_is_one() -> None:
     times = [World(0).epoch_time(trial) for trial in range(4000)]
     assert sum(times) / len(times) == pytest.approx(1.0, abs=0.05)
     assert max(times) > 5

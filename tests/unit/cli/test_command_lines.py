@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hpo.cli.command_lines import best_command, defining_overrides, recorded_overrides, store_arguments
 
 
-def test_best_command_writes_every_value_so_that_hydra_parses_it_back() -> None:
+def test_best_command_values_survive_hydra_parsing() -> None:
     params = {"a": 1, "b": 1e-05, "c": "relu", "d": True, "e": None, "f": "it's two", "g": "True", "h": 0.1 + 0.2}
     overrides = [
         "seed=3",

@@ -56,7 +56,7 @@ def test_help_fits_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].startswith("usage: python -m hpo ")
 
 
-def test_help_names_every_command_and_every_group_with_its_number_of_options() -> None:
+def test_help_lists_commands_and_group_sizes() -> None:
     text = overview()
     for name in commands.NAMES:
         assert f"\n  {name:<12}{commands.load(name).summary}\n" in text
@@ -72,9 +72,7 @@ def test_every_spelling_of_help_shows_the_overview(arguments: list[str], capsys:
 
 
 @pytest.mark.parametrize("group", [*GROUPS, "comparison"])
-def test_help_lists_the_options_of_a_group_with_their_descriptions(
-    group: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_of_group_lists_described_options(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["help", group]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100

@@ -27,7 +27,7 @@ def test_options_may_stand_before_between_and_after_overrides(
     assert printed[1:] == printed[:1] * 2
 
 
-def test_every_config_of_a_multirun_is_passed_on_and_the_largest_code_is_returned() -> None:
+def test_multirun_returns_the_largest_exit_code() -> None:
     seeds = []
 
     def act(conf: DictConfig) -> int:

@@ -239,7 +239,7 @@ def test_studies_of_both_formats_are_compared() -> None:
     assert shape(made) == {"optuna": [0, 1, 2], "random": [0, 1, 2]}
 
 
-def test_study_of_an_earlier_format_with_other_settings_is_left_out() -> None:
+def test_earlier_study_with_other_settings_is_excluded() -> None:
     new = [study(level, seed, base=CURRENT) for level in ("random", "optuna") for seed in (2, 3, 4)]
     old = study("random", 0, name="old", identity={"max_epochs": 9})
     other_version = study("random", 1, name="other", identity={"versions": {"numpy": "1"}})
@@ -249,7 +249,7 @@ def test_study_of_an_earlier_format_with_other_settings_is_left_out() -> None:
     assert "versions.common.numpy (1, not 2)" in reasons(made)["other"]
 
 
-def test_versions_of_shared_libraries_are_equal_also_in_the_factor() -> None:
+def test_factor_requires_equal_shared_library_versions() -> None:
     def of_model(model: str, seed: int, version: str, name: str | None = None) -> ComparedStudy:
         identity = {"model": {"_target_": model}, "versions": {"model": {"scikit-learn": version}}}
         tags = {"model": model, "choices": json.dumps({"model": model})}

@@ -62,7 +62,7 @@ def test_unreadable_ledger_is_refused(tmp_path: Path) -> None:
     assert "restore it" in refused.value.fix
 
 
-def test_only_analyses_that_share_a_pair_and_a_seed_overlap() -> None:
+def test_analyses_overlap_if_they_share_pair_and_seed() -> None:
     same, one_seed = analysed((0, 1), 0.01), analysed((1, 2), 0.01)
     other_seeds, one_level = analysed((5, 6), 0.01), analysed((0, 1), 0.01, "ac")
     found = overlapping([same, one_seed, other_seeds, one_level], (0, 1), ("a", "b"))

@@ -64,7 +64,7 @@ def test_recorded_tables_equal_tables_made_from_trials(tmp_path: Path) -> None:
     assert read.level("max_epochs") == "8"
 
 
-def test_identity_of_an_earlier_format_is_read_in_the_current_one() -> None:
+def test_earlier_identity_is_converted_to_current_format() -> None:
     one = study("random", 0, identity={"model": {"_target_": "hpo.models.sklearn_model.SklearnModel"}})
     assert one.identity["format"] == 1
     assert one.identity["model._target_"] == "hpo.models.sklearn.model.SklearnModel"

@@ -23,7 +23,7 @@ def test_defaults_name_options_that_exist() -> None:
         assert option in configs.options(group)
 
 
-def test_no_yaml_has_a_key_twice_or_a_path_of_a_machine() -> None:
+def test_yaml_has_no_duplicate_keys_or_machine_paths() -> None:
     for folder in ("conf", "search_spaces"):
         for path in configs.resource_dir(folder).rglob("*.yaml"):
             text = path.read_text()

@@ -22,7 +22,7 @@ def test_name_of_a_function_or_method_is_imported(name: str) -> None:
     assert imported("model.objective", name) in (json.dumps, json.JSONDecoder.decode)
 
 
-def test_an_object_is_returned_as_it_is() -> None:
+def test_object_is_returned_unchanged() -> None:
     assert imported("model.objective", json.dumps) is json.dumps
 
 
@@ -42,7 +42,7 @@ def test_missing_submodule_is_named() -> None:
     assert "module 'json' has no attribute 'no_such'" in refusal("json.no_such.objective").expected
 
 
-def test_a_name_without_a_module_is_refused() -> None:
+def test_name_without_module_is_refused() -> None:
     assert "a name that can be imported" in refusal("objective").expected
 
 
@@ -83,7 +83,7 @@ def test_errors_of_libraries_alone_have_no_place() -> None:
     assert place_in_user_code(raised.value) is None
 
 
-def test_a_class_that_needs_arguments_is_refused() -> None:
+def test_class_with_required_arguments_is_refused() -> None:
     class Needs:
         def __init__(self, scale: float) -> None: ...
 

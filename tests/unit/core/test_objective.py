@@ -26,7 +26,7 @@ def test_direction_is_derived_from_a_known_metric_name(metric: str, direction: s
     assert metric_direction(metric) == direction
 
 
-def test_better_follows_the_direction_and_rejects_values_that_are_not_finite() -> None:
+def test_is_better_follows_direction_and_rejects_nonfinite() -> None:
     up, down = Objective.of("val_accuracy"), Objective.of("val_loss")
     assert up.better(0.9, 0.8)
     assert not up.better(0.8, 0.8)

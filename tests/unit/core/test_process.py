@@ -105,7 +105,7 @@ def build(data_spec):
 
 
 @pytest.mark.parametrize(("end", "code"), [("os._exit(3)", 3), ("os.abort()", -6)])
-def test_a_module_that_prints_and_ends_the_process_shows_its_text(workdir: Path, end: str, code: int) -> None:
+def test_output_of_module_that_exits_is_shown(workdir: Path, end: str, code: int) -> None:
     (workdir / "mine.py").write_text(MODULE.format(end=end))
     command = [sys.executable, "-m", "hpo", "model._target_=mine.build", "dataset=digits"]
     done = subprocess.run(command, capture_output=True, text=True)

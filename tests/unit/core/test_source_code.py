@@ -85,10 +85,10 @@ def test_any_object_leads_to_its_file(kind: str) -> None:
 @pytest.mark.parametrize(
     "found", [DecisionTreeClassifier, np.mean, SklearnModel, Path, len, functools.partial, 3, None]
 )
-def test_code_of_python_hpo_and_packages_is_not_the_user_s(found: Any) -> None:
+def test_installed_code_is_not_user_code(found: Any) -> None:
     assert read_source_code([found]).digests == {}
 
 
-def test_a_module_without_a_file_is_left_out() -> None:
+def test_module_without_file_is_ignored() -> None:
     made = ModuleType("made_here")
     assert read_source_code([made]).digests == {}

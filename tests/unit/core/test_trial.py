@@ -42,7 +42,7 @@ def test_trial_state_is_derived_from_its_stop_reason(reason: StopReason, state: 
     assert (trial.value == 0.5) is (state is State.COMPLETE)
 
 
-def test_failed_fold_fails_the_trial_and_value_is_the_mean_of_all_folds() -> None:
+def test_value_is_fold_mean_and_failed_fold_fails_trial() -> None:
     good = Trial(0, {}, (fold(StopReason.MAX_EPOCHS, 0.4), fold(StopReason.EARLY_STOPPED, 0.6, 1)))
     assert good.value == pytest.approx(0.5)
     bad = Trial(0, {}, (fold(StopReason.MAX_EPOCHS, 0.4), fold(StopReason.ERROR, None, 1)))
@@ -66,7 +66,7 @@ def test_value_spread_and_standard_error_are_of_the_fold_scores() -> None:
     assert scored(0, [0.7]).standard_error is None
 
 
-def test_trial_pruned_at_a_rung_keeps_its_scores_and_has_no_value() -> None:
+def test_pruned_trial_keeps_scores_without_value() -> None:
     trial = scored(0, [0.7, 0.8], reason=StopReason.PRUNED)
     assert (trial.state, trial.value, trial.values) == (State.PRUNED, None, None)
     assert trial.mean_score == pytest.approx(0.75)

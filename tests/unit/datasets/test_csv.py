@@ -113,7 +113,7 @@ def test_parquet_and_csv_give_the_same_dataset(write: Callable[..., str]) -> Non
     assert (csv.columns, csv.class_names) == (parquet.columns, parquet.class_names)
 
 
-def test_compressed_file_with_other_separator_encoding_and_missing_values_is_read(write: Callable[..., str]) -> None:
+def test_compressed_file_with_other_format_is_read(write: Callable[..., str]) -> None:
     plain = load(write(table()), "grade")
     text = table(size=table()["size"].map(lambda value: "?" if np.isnan(value) else f"{value}"))
     content = text.to_csv(sep=";", index=False).encode("utf-16")
@@ -175,7 +175,7 @@ def test_groups_stay_in_one_part(write: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["number", "date"])
-def test_rows_are_sorted_by_time_and_the_latest_are_the_test_split(write: Callable[..., str], kind: str) -> None:
+def test_latest_rows_are_the_test_split(write: Callable[..., str], kind: str) -> None:
     place = np.random.default_rng(3).permutation(N)
     when = pd.to_datetime("2024-01-31") + pd.to_timedelta(place, unit="D") if kind == "date" else place + 90
     data = load(write(table(price=place * 1.5, when=when)), "price", time="when")

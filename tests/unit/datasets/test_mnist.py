@@ -19,7 +19,7 @@ def test_file_in_the_cache_of_keras_is_used(keras_home_with_mnist: Path) -> None
     assert data.y_test[:3].tolist() == [7, 2, 1]
 
 
-def test_error_without_cache_and_network_comes_soon_and_names_the_fixes() -> None:
+def test_error_without_cache_and_network_is_fast() -> None:
     started = time.monotonic()
     with pytest.raises(DatasetUnavailable) as caught:
         mnist.load()

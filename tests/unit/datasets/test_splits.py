@@ -45,7 +45,7 @@ def test_fraction_that_leaves_no_group_is_refused() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 7, 40])
-def test_both_parts_have_rows_and_single_rows_of_a_class_are_trained_on(n: int) -> None:
+def test_both_splits_have_rows_and_singletons_are_trained_on(n: int) -> None:
     for y in (RANDOM.normal(size=n), np.arange(n) // 2, np.arange(n)):
         train, test = split_rows(y, 0.2, None, is_ordered=False)
         assert len(train) and len(test)

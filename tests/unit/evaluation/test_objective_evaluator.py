@@ -35,7 +35,7 @@ def run(function: Any, objective: Objective | None = None) -> FoldResult:
     return evaluator(function, objective).run(FoldTask({}, 0, 10, number=3), Low())
 
 
-def test_an_objective_is_one_fold_without_known_rows() -> None:
+def test_objective_is_one_fold_without_rows() -> None:
     made = evaluator(objectives.layered)
     assert (made.n_folds, made.has_model, made.refits_winner) == (1, False, False)
     assert (made.n_samples, made.row_splits) == ({}, ())

@@ -70,7 +70,7 @@ def test_score_that_is_not_finite_is_a_diverged_fold() -> None:
 
 
 @pytest.mark.parametrize("reason", [StopReason.PRUNED, StopReason.DIVERGED, StopReason.INTERRUPTED])
-def test_training_that_did_not_end_by_itself_has_no_score(reason: StopReason) -> None:
+def test_interrupted_or_failed_training_has_no_score(reason: StopReason) -> None:
     assert scorer(Holdout(0.2)).score(log(stop_reason=reason), Recording(), 0) is None
 
 

@@ -76,7 +76,7 @@ def test_folds_score_rows_that_training_never_sees() -> None:
         assert not set(seen) & set(unseen)
 
 
-def test_the_refit_has_all_training_rows_and_nothing_to_watch() -> None:
+def test_refit_uses_all_training_rows_without_validation() -> None:
     fold = split(KFoldResampling(4)).all_training()
     assert rows_of(fold.x_train) == list(range(N))
     assert fold.is_refit

@@ -78,7 +78,7 @@ def test_messages_of_another_task_are_dropped_by_the_worker() -> None:
     assert driver.control.poll() is Decision.INTERRUPT
 
 
-def test_a_refused_suggestion_is_raised_in_the_thread_that_asked() -> None:
+def test_refused_suggestion_raises_in_calling_thread() -> None:
     driver = Driver()
     with ThreadPoolExecutor(1) as pool:
         value = pool.submit(driver.control.suggest, parameter("x"))
@@ -157,7 +157,7 @@ def test_the_driver_answers_each_question_by_its_number() -> None:
 
 
 @pytest.mark.parametrize(("task", "pid"), [(2, 7), (3, 8)])
-def test_the_driver_drops_and_reports_messages_of_other_tasks_and_processes(task: int, pid: int) -> None:
+def test_driver_drops_and_reports_foreign_messages(task: int, pid: int) -> None:
     dialogue = Dialogue()
     for message in (EpochEnded(task, pid, 0, 0, {"loss": 1.0}), TaskFailed(task, pid, "disk full")):
         assert dialogue.end.receive(message) is None
@@ -165,12 +165,12 @@ def test_the_driver_drops_and_reports_messages_of_other_tasks_and_processes(task
     assert [f"task {task} from process {pid}" in text for text in dialogue.warnings] == [True, True]
 
 
-def test_a_failure_of_the_task_itself_ends_the_study() -> None:
+def test_task_failure_ends_the_study() -> None:
     with pytest.raises(StudyFailed, match="disk full"):
         Dialogue().end.receive(TaskFailed(3, 7, "disk full"))
 
 
-def test_a_warning_from_a_node_is_passed_on() -> None:
+def test_node_warning_is_forwarded() -> None:
     dialogue = Dialogue()
     assert dialogue.end.receive(Warned(0, 9, "forked")) is None
     assert dialogue.warnings == ["forked"]

@@ -119,7 +119,7 @@ def test_no_snapshot_is_taken_unless_the_best_weights_are_restored() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("patience", [0, None])
-def test_a_loss_that_is_not_finite_ends_training_as_diverged(bad: float, patience: int | None) -> None:
+def test_nonfinite_loss_ends_training_as_diverged(bad: float, patience: int | None) -> None:
     driver = Driver()
     log, _ = train(fit(driver, patience=patience), [0.5, bad])
     assert (log.stop_reason, log.epochs_run) == (StopReason.DIVERGED, 2)
@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_ends_training_as_diverged(bad: float, patienc
     assert len(driver.epochs) == 2
 
 
-def test_a_batch_loss_that_is_not_finite_ends_training_as_diverged() -> None:
+def test_nonfinite_batch_loss_ends_training_as_diverged() -> None:
     subject = fit(Driver(Decision.PRUNE))
     monitor = EpochMonitor(subject)
     assert monitor.check_batch_loss(1.0)
@@ -152,7 +152,7 @@ def test_the_driver_ends_training(driver: Driver, reason: StopReason, epochs_run
 
 
 @pytest.mark.parametrize("decision", [Decision.PRUNE, Decision.INTERRUPT])
-def test_training_that_ends_by_itself_is_neither_pruned_nor_interrupted(decision: Decision) -> None:
+def test_finished_training_is_not_pruned_or_interrupted(decision: Decision) -> None:
     log, _ = train(fit(Driver(decision), max_epochs=1), [0.5])
     assert log.stop_reason is StopReason.MAX_EPOCHS
     subject = fit(Driver(decision))
@@ -160,7 +160,7 @@ def test_training_that_ends_by_itself_is_neither_pruned_nor_interrupted(decision
     assert subject.log.stop_reason is StopReason.MAX_EPOCHS
 
 
-def test_a_refit_is_not_stopped_early() -> None:
+def test_refit_is_not_stopped_early() -> None:
     subject = fit(is_refit=True, monitor="loss", patience=1)
     log, best = train(subject, [0.5] * 5, snapshot=lambda: "weights")
     assert (log.stop_reason, log.epochs_run) == (StopReason.MAX_EPOCHS, 5)

@@ -49,7 +49,7 @@ def test_better_trial_replaces_the_best_one(objective: Objective, better: float,
     assert kept.best is second
 
 
-def test_trials_without_a_value_or_with_an_equal_one_are_not_the_best(tmp_path: Path) -> None:
+def test_best_trial_needs_a_strictly_better_value(tmp_path: Path) -> None:
     kept = weights(tmp_path)
     pruned = trial(0, None, StopReason.PRUNED)
     assert kept.offer(pruned) is pruned
@@ -103,7 +103,7 @@ def test_resume_without_a_complete_trial_deletes_all_weights(tmp_path: Path) -> 
     assert names(tmp_path) == set()
 
 
-def test_resume_takes_the_first_of_equal_trials_by_the_time_of_their_end(tmp_path: Path) -> None:
+def test_resume_breaks_ties_by_end_time(tmp_path: Path) -> None:
     kept = weights(tmp_path)
     trials = [trial(0, 0.5, ended_seconds=9.0), trial(1, 0.5, ended_seconds=0.5), trial(2, 0.5), trial(3, 0.5)]
     assert [each.number for each in kept.restore(trials, [])] == [2, 3, 1, 0]

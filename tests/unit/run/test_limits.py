@@ -117,7 +117,7 @@ def test_without_a_limit_nothing_ends_a_study() -> None:
 
 @pytest.mark.parametrize("later", list(StopCause))
 @pytest.mark.parametrize("first", list(StopCause))
-def test_first_cause_stays_unless_only_the_later_one_interrupts_trials(first: StopCause, later: StopCause) -> None:
+def test_first_cause_stays_unless_later_one_interrupts(first: StopCause, later: StopCause) -> None:
     limits = StudyLimits(Limits(1))
     limits.stop(first)
     limits.stop(later)
@@ -168,7 +168,7 @@ def test_interrupt_does_not_wait_for_the_lock() -> None:
 @pytest.mark.parametrize(
     ("n_done", "cause"), [(2, StopCause.EXHAUSTED), (3, StopCause.N_TRIALS), (4, StopCause.EXHAUSTED)]
 )
-def test_search_that_ended_by_itself_is_exhausted_unless_all_trials_are_done(n_done: int, cause: StopCause) -> None:
+def test_ended_search_is_exhausted_unless_all_trials_are_done(n_done: int, cause: StopCause) -> None:
     limits = StudyLimits(Limits(n_trials=3))
     for _ in range(n_done):
         limits.count_trial(State.COMPLETE)

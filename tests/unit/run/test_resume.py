@@ -65,7 +65,7 @@ class StopAt(Silent):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_finished_trials_are_not_trained_again_but_a_running_one_is(place: Place, fits: Fits) -> None:
+def test_resume_trains_only_unfinished_trials(place: Place, fits: Fits) -> None:
     alone = {p["x"]: (p["x"] - 0.3) ** 2 + 0.1 / 3 for p in GOOD}
     stopped = place.run(Listed(GOOD), 4, StopAt(2, 0, 1))
     assert stopped.end is StopCause.INTERRUPTED
@@ -159,7 +159,7 @@ def test_outbox_and_mlflow_have_the_same_record(place: Place) -> None:
     assert from_store.texts("fingerprint.json") == from_disk.texts("fingerprint.json")
 
 
-def test_study_that_mlflow_does_not_have_is_resumed_from_its_outbox(place: Place, fits: Fits) -> None:
+def test_study_missing_in_mlflow_resumes_from_outbox(place: Place, fits: Fits) -> None:
     place.is_reachable = False
     place.run(Listed(GOOD), 4, StopAt(2, 0, 1))
     recorded = load_from_outbox(FOLDER, ("loss", "val_loss"), 1)
@@ -175,7 +175,7 @@ def test_study_that_mlflow_does_not_have_is_resumed_from_its_outbox(place: Place
     assert all(place.steps(run, "val_loss") == [0, 1, 2] for run in finished)
 
 
-def test_test_split_is_scored_again_only_for_another_best_trial(place: Place, fits: Fits) -> None:
+def test_test_split_is_rescored_only_for_new_best_trial(place: Place, fits: Fits) -> None:
     first = place.run(Listed(GOOD[1:2]), 1)
     assert first.test is not None
     assert first.n_tests == 1
@@ -225,7 +225,7 @@ def test_limits_count_over_all_sessions(place: Place, fits: Fits) -> None:
     assert study_run(place.runs).data.tags["hpo.spent_epochs"] == "11"
 
 
-def test_best_trial_of_a_smaller_budget_is_trained_again_with_that_budget(place: Place) -> None:
+def test_best_trial_is_retrained_with_its_own_budget(place: Place) -> None:
     class Small(Listed):
         def search(self, search: SearchProblem, evaluate: Evaluate) -> None:
             trial = evaluate.open(GOOD[0])

@@ -28,7 +28,7 @@ def test_equal_fingerprints_are_not_compared_further() -> None:
     assert require_same_identity(built, recorded({"hpo.fingerprint": built.fingerprint}), is_forced=False) is None
 
 
-def test_another_identity_is_refused_with_the_difference_unless_it_is_forced() -> None:
+def test_other_identity_is_refused_unless_forced() -> None:
     built = study(Listed([]), Limits(9))
     before = json.loads(json.dumps(built.identity, default=str)) | {"seed": 7}
     other = recorded({"hpo.fingerprint": "another"}, before)
@@ -77,7 +77,7 @@ def test_finished_study_is_refused_with_a_higher_limit(limits: Limits, tags: dic
         (Limits(2), {"hpo.ended_by": "n_trials", "hpo.best_model_uri": ""}),  # its model could not be logged
     ],
 )
-def test_finished_study_is_resumed_with_a_higher_limit_or_without_a_model(limits: Limits, tags: dict[str, str]) -> None:
+def test_finished_study_resumes_with_higher_limit_or_no_model(limits: Limits, tags: dict[str, str]) -> None:
     require_unfinished(study(Listed([]), limits), recorded({"hpo.state": "finished", **LOGGED, **tags}))
 
 

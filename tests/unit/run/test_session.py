@@ -29,7 +29,7 @@ def test_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     assert refused.value.fix == "tracking.output_path=another"
 
 
-def test_study_of_a_store_that_does_not_exist_yet_has_no_tags(tmp_path: Path) -> None:
+def test_study_in_missing_store_has_no_tags(tmp_path: Path) -> None:
     store = StoreLocation(f"sqlite:///{tmp_path}/none.db", "hpo", tmp_path)
     assert session.find_tags(store, "mine") == {}
     assert not (tmp_path / "none.db").exists()

@@ -117,7 +117,7 @@ def test_no_fold_is_trained_after_one_that_failed(reason: StopReason, tracker: T
     assert len(runner.tasks) == 1
 
 
-def test_smaller_budget_is_part_of_the_task_and_a_larger_one_is_capped(tracker: Tracker) -> None:
+def test_task_budget_is_capped_at_max_epochs(tracker: Tracker) -> None:
     runner = host(tracker, ends())
     running = started(runner)
     running.train_fold(0, 1)
@@ -229,7 +229,7 @@ class DeafModel(toy.CurveModel):
         return super().fit(replace(fit, control=Deaf(fit.control)))
 
 
-def test_error_of_the_driver_ends_the_study_although_user_code_swallows_it(tracker: Tracker) -> None:
+def test_driver_error_is_not_swallowed_by_user_code(tracker: Tracker) -> None:
     built = study(Listed([]), Limits(9))
     objective, stopping = built.definition.objective, built.definition.early_stopping
     evaluator = Evaluator(DeafModel(), toy.dataset(), Holdout(0.2), objective, stopping, 0)
@@ -245,7 +245,7 @@ def test_error_of_the_driver_ends_the_study_although_user_code_swallows_it(track
     assert (runner.n_failures, runner.closed) == (1, [])
 
 
-def test_other_errors_of_an_executor_pass_through_without_ending_the_study(tracker: Tracker) -> None:
+def test_other_executor_errors_do_not_end_the_study(tracker: Tracker) -> None:
     def broken(task: FoldTask, control: TrialControl) -> FoldResult:
         raise LookupError("a bug")
 

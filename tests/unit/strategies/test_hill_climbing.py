@@ -39,7 +39,7 @@ def test_improvements_are_kept() -> None:
     assert float(str(best.params["rate"])) < 2e-4
 
 
-def test_step_size_is_a_share_of_the_range_and_at_least_one_step() -> None:
+def test_step_size_is_range_fraction_of_at_least_one_step() -> None:
     found = run(HillClimbingStrategy(first_step=0.25), SPACE, lambda p: 1.0, 8, default=START)
     rates = [float(str(t.params["rate"])) for t in found.trials if changed(START, t.params) == {"rate"}]
     assert sorted(rates) == pytest.approx([1e-3, 1e-1])

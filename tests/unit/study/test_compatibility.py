@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = {"search_space": {"rest": {"type": "model"}}, "early_st
 STATED = {"x": {"type": "float", "low": 0, "high": 1}}
 
 
-def test_a_placeholder_fits_self_contained_models_only() -> None:
+def test_placeholder_requires_self_contained_model() -> None:
     check_dataset_fits(toy.dataset(), MODEL, NAMES)
     check_dataset_fits(own.load(), OBJECTIVE, NAMES)
     check_resampling_fits(CONFIG, MODEL, Holdout(0.2), NAMES)
@@ -30,7 +30,7 @@ def test_a_placeholder_fits_self_contained_models_only() -> None:
         check_resampling_fits(CONFIG, MODEL, OwnResampling(), NAMES)
 
 
-def test_a_self_contained_model_refuses_data_folds_space_and_patience() -> None:
+def test_self_contained_model_refuses_data_folds_space_and_patience() -> None:
     with pytest.raises(ConfigError, match="dataset=own"):
         check_dataset_fits(toy.dataset(), OBJECTIVE, NAMES)
     for changed, resampling, key in (

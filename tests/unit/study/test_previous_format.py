@@ -81,7 +81,7 @@ def test_upgrading_twice_changes_nothing() -> None:
     assert upgraded(NEW) == NEW
 
 
-def test_an_old_identity_takes_what_it_did_not_record_from_a_newer_one() -> None:
+def test_old_identity_is_completed_from_newer_one() -> None:
     from hpo.core.mappings import flattened
 
     old, new = flattened(upgraded(OLD)), flattened({**NEW, "seed": 7})

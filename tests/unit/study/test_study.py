@@ -24,7 +24,7 @@ def test_search_problem_has_the_limits_and_rows_of_the_study() -> None:
     assert len(search.row_splits) == 1
 
 
-def test_only_a_study_defined_by_run_takes_the_space_that_was_found() -> None:
+def test_only_define_by_run_study_accepts_declared_space() -> None:
     found = SearchSpace([Float("y", low=0, high=1)])
     study = made()
     assert study.with_found(found) is study

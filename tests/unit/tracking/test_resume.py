@@ -126,7 +126,7 @@ def test_curves_of_several_folds_come_from_the_file(load, store: Store, make_tra
     assert (dict(first.history), second.history["loss"]) == (CURVES, (0.7, 0.8, 0.9))
 
 
-def test_outbox_without_the_start_of_the_study_is_not_enough(make_tracker: MakeTracker, tmp_path: Path) -> None:
+def test_outbox_without_study_start_is_not_loaded(make_tracker: MakeTracker, tmp_path: Path) -> None:
     assert load_from_outbox(tmp_path / "mine", METRICS, 1) is None
 
     def unreachable() -> Store:

@@ -29,7 +29,7 @@ def test_reading_creates_no_experiment(workdir: Path) -> None:
 def test_deleted_experiment_is_refused(workdir: Path) -> None:
     client, experiment = open_store(URI, "mine", Path("hpo_runs"))
     client.delete_experiment(experiment)
-    with pytest.raises(TrackingError, match="one that has not been deleted"):
+    with pytest.raises(TrackingError, match="an experiment that has not been deleted"):
         open_store(URI, "mine", Path("hpo_runs"))
 
 

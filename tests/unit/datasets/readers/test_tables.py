@@ -45,7 +45,7 @@ def test_unknown_column_is_refused_with_similar_names(key: str, name: str, fix: 
     assert fix in caught.value.fix
 
 
-def test_single_column_suggests_another_separator_and_numeric_names_a_missing_header() -> None:
+def test_wrong_separator_and_missing_header_are_suggested() -> None:
     with pytest.raises(DatasetError, match=r"dataset\.separator=';'"):
         require_columns(TABLE[["size"]], "target", ["price"])
     with pytest.raises(DatasetError, match=r"dataset.column_names=\[…\] if the file has no header line"):

@@ -86,7 +86,7 @@ def without_seconds(result: FoldResult) -> dict[str, Any]:
     return {**result.summary(), "seconds": {}, "history": dict(result.history)}
 
 
-def test_worker_returns_the_result_of_an_inline_run_and_saves_weights(start: Start, tmp_path: Path) -> None:
+def test_worker_result_equals_inline_result(start: Start, tmp_path: Path) -> None:
     control, inline = Control(), Control()
     task = FoldTask({"x": 0.5}, 0, MAX_EPOCHS, tmp_path / "trial")
     executor = start()
@@ -117,7 +117,7 @@ def test_pruned_and_interrupted_trials_keep_the_worker(start: Start) -> None:
         ("hog", StopReason.OUT_OF_MEMORY, "max_memory_bytes=700,000,000"),
     ],
 )
-def test_lost_worker_is_replaced_and_its_trial_keeps_its_epochs(
+def test_lost_worker_is_replaced_and_trial_keeps_epochs(
     start: Start, kind: str, reason: StopReason, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hpo.executors.local.handle.GRACE_SECONDS", 0.5)

@@ -76,7 +76,7 @@ def place(executor: RayExecutor) -> Path:
     return shared_path(executor.session_name)
 
 
-def test_actor_returns_the_result_of_an_inline_run_and_its_weights(executor: RayExecutor, tmp_path: Path) -> None:
+def test_actor_result_equals_inline_result(executor: RayExecutor, tmp_path: Path) -> None:
     control, inline = Control(), Control()
     task = FoldTask({"x": 0.5}, 0, MAX_EPOCHS, tmp_path / "trial")
     result, expected = executor.run(task, control), evaluator().run(task, inline)
@@ -106,7 +106,7 @@ def test_pruned_and_interrupted_trials_keep_the_worker(executor: RayExecutor) ->
         ("hog", StopReason.OUT_OF_MEMORY, "max_memory_bytes=700,000,000"),
     ],
 )
-def test_lost_worker_is_replaced_on_its_node_and_its_trial_keeps_its_epochs(
+def test_lost_actor_is_replaced_and_trial_keeps_epochs(
     executor: RayExecutor, kind: str, reason: StopReason, said: str
 ) -> None:
     control = Control()

@@ -83,7 +83,7 @@ def test_gradients_are_clipped_by_their_global_norm() -> None:
 
 
 @pytest.mark.parametrize("loss", blocks.LOSSES)
-def test_loss_of_a_regression_is_independent_of_the_unit_and_its_metrics_are_not(loss: str) -> None:
+def test_regression_loss_is_unit_free_but_metrics_are_not(loss: str) -> None:
     found = []
     for unit in (1.0, 1000.0):
         data = DataSpec((4,), 0, target_mean=3 * unit, target_std=2 * unit)

@@ -15,9 +15,7 @@ def trained(network: keras.Model) -> list[str]:
 @pytest.mark.parametrize(
     ("depth", "expected"), [(0, []), (1, ["answers"]), (2, ["second", "answers"]), (9, ["first", "second", "answers"])]
 )
-def test_depth_counts_layers_with_weights_from_the_output_without_batch_normalisation(
-    depth: int, expected: list[str]
-) -> None:
+def test_depth_counts_weighted_layers_from_the_output(depth: int, expected: list[str]) -> None:
     network = cnn()
     for _ in range(2):
         set_depth(network, depth)

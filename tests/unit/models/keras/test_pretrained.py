@@ -20,7 +20,7 @@ def feature_shape(network: keras.Model, cut: str | None = None) -> tuple[int, ..
     return shape
 
 
-def test_features_end_at_the_last_flattening_or_pooling_layer_or_at_the_cut() -> None:
+def test_features_end_at_last_flattening_layer_or_cut() -> None:
     assert feature_shape(cnn()) == (8 * 8 * 6,)
     assert feature_shape(cnn(), cut="first") == (10, 10, 4)
     inputs = keras.Input((12, 12, 1))
@@ -28,7 +28,7 @@ def test_features_end_at_the_last_flattening_or_pooling_layer_or_at_the_cut() ->
     assert feature_shape(keras.Model(inputs, layers.GlobalMaxPooling2D()(pooled))) == (7,)
 
 
-def test_features_without_a_flattening_layer_are_the_input_of_the_last_dense_layer() -> None:
+def test_features_default_to_input_of_last_dense_layer() -> None:
     inputs = keras.Input((12, 12, 1))
     flat = layers.Reshape((7,))(layers.AveragePooling2D(10)(layers.Conv2D(7, 3)(inputs)))
     assert feature_shape(keras.Model(inputs, layers.Dense(3)(flat))) == (7,)
@@ -131,7 +131,7 @@ print("same features as Keras")
 """
 
 
-def test_application_uses_cached_weights_and_names_the_cache_if_there_are_none(tmp_path: Path) -> None:
+def test_application_uses_cached_weights_or_names_cache(tmp_path: Path) -> None:
     environment = {**os.environ, "KERAS_HOME": str(tmp_path / "keras")}
     command = [sys.executable, "-c", APPLICATION]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

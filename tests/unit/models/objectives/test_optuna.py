@@ -125,7 +125,7 @@ def test_trial_has_number_start_params_and_attributes() -> None:
     assert driver.notes == {"text": "as it is", "list": "[1, 2]"}
 
 
-def test_reports_are_the_history_and_should_prune_returns_the_last_decision() -> None:
+def test_reports_become_history_and_should_prune_decides() -> None:
     driver = Driver(after=Decision.PRUNE)
     log = FitLog()
     trial = LiveTrial(0, VALUE, log, driver)
