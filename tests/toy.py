@@ -151,3 +151,23 @@ class FittedCurve(FittedModel):
         """Write the weights only; MLflow cannot load this folder."""
         path.mkdir()
         self.save_weights(path / "weights.npz")
+
+
+class LeavesProcess:
+    """Forks a process in a session of its own when it is unpickled, which keeps all inherited file descriptors open.
+
+    Args:
+        pid_path: receives the id of that process.
+    """
+
+    def __init__(self, pid_path: Path) -> None:
+        self.pid_path = pid_path
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            time.sleep(600)
+            os._exit(0)
+        self.pid_path.write_text(str(pid))

@@ -76,11 +76,6 @@ class Stop(Message):
     """Stop the task at the next batch; it still returns a result."""
 
 
-@dataclass(frozen=True)
-class Exit(Message):
-    """End the process."""
-
-
 # From the worker
 
 

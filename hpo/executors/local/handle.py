@@ -31,6 +31,7 @@ POLL_SECONDS = 0.1
 MEMORY_SECONDS = 0.25  # between two measurements of a worker's memory
 GRACE_SECONDS = 5.0
 """How long a training that was told to stop may take to end its batch before its process is killed."""
+EXIT_POLL_SECONDS = 0.01
 LOG_LINES = 60
 _SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
@@ -79,6 +80,7 @@ class WorkerHandle:
         self._has_reports = True
         self._n_tasks = 0
         self._first_bytes: int | None = None
+        self._exit_deadline = math.inf
 
     @property
     def is_alive(self) -> bool:
@@ -195,8 +197,7 @@ class WorkerHandle:
             raise self._death() from None
 
     def _death(self) -> WorkerLost:
-        self._process.join(GRACE_SECONDS)
-        code = self._process.exitcode
+        code = self._wait_for_exit(time.monotonic() + GRACE_SECONDS)
         if code is None:
             return WorkerLost(StopReason.CRASHED, "the worker closed its connection to the driver")
         if code >= 0:
@@ -204,6 +205,15 @@ class WorkerHandle:
         name = signal.Signals(-code).name
         guess = ", perhaps by the system because memory ran out" if name == "SIGKILL" else ""
         return WorkerLost(StopReason.CRASHED, f"the worker was killed by {name}{guess}")
+
+    def _wait_for_exit(self, deadline: float) -> int | None:
+        """Wait for the process to end; return its exit code, or None at ``deadline``.
+
+        ``Process.join`` with a timeout waits for the sentinel instead, which a process that a model forked keeps open.
+        """
+        while (code := self._process.exitcode) is None and time.monotonic() < deadline:
+            time.sleep(EXIT_POLL_SECONDS)
+        return code
 
     def last_lines(self) -> str | None:
         """Return the last lines printed since the task began, such as the stack of a crash."""
@@ -221,7 +231,9 @@ class WorkerHandle:
             os.killpg(self.pid, signal.SIGKILL)
         with suppress(ProcessLookupError, AttributeError):
             self._process.kill()
-        self._process.join(GRACE_SECONDS)
+        # One deadline for all calls: a process that the system cannot end delays the end of a study only once.
+        self._exit_deadline = min(self._exit_deadline, time.monotonic() + GRACE_SECONDS)
+        self._wait_for_exit(self._exit_deadline)
         self._read_reports()  # the connections stay open: another thread may be using them
 
 

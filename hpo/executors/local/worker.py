@@ -24,7 +24,6 @@ from hpo.executors.messages import (
     NO_TASK,
     Broken,
     Dropped,
-    Exit,
     Message,
     Ready,
     RunTask,
@@ -35,7 +34,7 @@ from hpo.executors.protocol import RemoteControl
 
 
 def main(connection: Connection, reports: Connection, data_path: Path, log_path: Path, secrets: Sequence[str]) -> None:
-    """Run tasks until the driver sends :class:`Exit` or is gone.
+    """Run tasks until the driver closes the connection or ends.
 
     Args:
         connection: to the driver, for both directions.
@@ -106,7 +105,7 @@ class DriverLink:
             self._connection.send(message)
 
     def tasks(self) -> Iterator[tuple[RunTask, RemoteControl]]:
-        """Yield every task with its control until the driver sends :class:`Exit` or is gone."""
+        """Yield every task with its control until the driver closes the connection or ends."""
         while (task := self._tasks.get()) is not None:
             if isinstance(task, BaseException):
                 raise task
@@ -123,13 +122,13 @@ class DriverLink:
     def _receive(self) -> None:
         control: RemoteControl | None = None
         try:
-            while not isinstance(message := self._connection.recv(), Exit):
+            while True:
+                message = self._connection.recv()
                 if isinstance(message, RunTask):
                     control = RemoteControl(message.task, self.send)
                     self._tasks.put((message, control))
                 elif control is not None:
                     control.receive(message)
-            self._tasks.put(None)
         except (EOFError, OSError):
             self._tasks.put(None)
         except BaseException as error:  # such as a task that cannot be unpickled
