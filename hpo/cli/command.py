@@ -117,10 +117,6 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     add_store_arguments(parser)
 
 
-def no_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add nothing, for a command without arguments."""
-
-
 def given(arguments: Sequence[Any]) -> str:
     """Return arguments as they were typed, for an error message."""
     return shlex.join(map(str, arguments)) or "nothing"

@@ -37,8 +37,12 @@ def fetch_network(uri: str, experiment: str, base: str, folder: Path) -> SavedNe
         raise ConfigError("model.base", base, f"a model in {redact(uri)}, which is empty", _fix(base))
     require_reachable(uri)
     mlflow.set_tracking_uri(absolute(uri))  # MLflow resolves models:/ID there, whatever store it is given
-    client = mlflow.MlflowClient(absolute(uri), absolute(uri))
-    address = base if re.match(r"(runs|models):/", base) else _best_model_uri(client, uri, experiment, base)
+    try:
+        client = mlflow.MlflowClient(absolute(uri), absolute(uri))
+        address = base if re.match(r"(runs|models):/", base) else _best_model_uri(client, experiment, base)
+    except STORE_ERRORS as error:
+        expected = f"an MLflow store that answers ({first_line(error)})"
+        raise TrackingError("tracking.uri", redact(uri), expected, "try again once the store answers") from error
     try:
         source = _resolve_registered(client, address)
         copied = mlflow.artifacts.download_artifacts(source, dst_path=str(folder), tracking_uri=absolute(uri))
@@ -50,13 +54,9 @@ def fetch_network(uri: str, experiment: str, base: str, folder: Path) -> SavedNe
     return SavedNetwork(address, path)
 
 
-def _best_model_uri(client: mlflow.MlflowClient, uri: str, experiment: str, name: str) -> str:
+def _best_model_uri(client: mlflow.MlflowClient, experiment: str, name: str) -> str:
     """Find the address of a study's best model."""
-    try:
-        study = _find_study(client, experiment, name)
-    except STORE_ERRORS as error:
-        expected = f"an MLflow store that answers ({first_line(error)})"
-        raise TrackingError("tracking.uri", redact(uri), expected, "try again once the store answers") from error
+    study = _find_study(client, experiment, name)
     if study is None:
         expected = "the name of a study in this store, runs:/…, models:/… or applications:…"
         raise ConfigError("model.base", name, expected, _fix(name))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
+import sqlalchemy
 from mlflow.models import Model
 
 from hpo.errors import ConfigError, TrackingError
@@ -106,3 +108,14 @@ def test_store_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 def test_store_that_does_not_answer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="answers"):
         fetch_network("http://127.0.0.1:9", "hpo", "mine", tmp_path)
+
+
+@pytest.mark.usefixtures("store")
+def test_database_of_another_mlflow_version_is_reported(tmp_path: Path) -> None:
+    shutil.copyfile("hpo_runs/mlflow.db", "hpo_runs/other.db")
+    engine = sqlalchemy.create_engine("sqlite:///hpo_runs/other.db")
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("update alembic_version set version_num = 'earlier'"))
+    engine.dispose()
+    with pytest.raises(TrackingError, match="out-of-date database schema"):
+        fetch_network("sqlite:///hpo_runs/other.db", "hpo", "mine", tmp_path / "here")
