@@ -10,11 +10,11 @@
         │   └── TrackingError   a store or folder that cannot be written to or read from
         ├── SuggestionRefused   what an objective asks for while it runs cannot be given; its trial fails
         ├── ForkedProcess       a process that a model forked returned from the model; it ends, its trial does not
-        └── StudyFailed         a running study cannot go on; what was recorded stays; exit code 1
+        └── StudyFailed         a running study cannot continue; what was recorded is kept; exit code 1
     BaseException
     └── SearchStopped           ends a search from inside a library; never a failure
 
-A failing *trial* raises none of the others: it becomes a trial in state FAIL, and the search goes on.
+A failing *trial* raises none of the others: it becomes a trial in state FAIL, and the search continues.
 """
 
 from __future__ import annotations
@@ -123,13 +123,13 @@ class ForkedProcess(HpoError):
 
 
 class StudyFailed(HpoError):
-    """A running study cannot go on. Everything recorded so far is kept."""
+    """A running study cannot continue. Everything recorded so far is kept."""
 
 
 class SearchStopped(BaseException):
     """Raised by ``evaluate`` once the study is over, to leave a library that owns its loop.
 
-    Not an ``Exception``: libraries turn those into failed trials and go on.
+    Not an ``Exception``: libraries turn those into failed trials and continue.
     """
 
 

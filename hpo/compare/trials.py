@@ -66,7 +66,7 @@ def show(console: Console, client: Any, record: StudyRecord, folder: Path, comma
 
 
 def _has_budget(study: ComparedStudy) -> bool:
-    """Whether epochs can be saved: not if a model trains in one step, or an objective trains by itself."""
+    """Whether epochs can be saved: not if a model trains in one step, or an objective has its own training loop."""
     return study.record.tags.get(Tag.RESAMPLING) != "own" and int(study.folds["max_epochs"].max()) > 1
 
 

@@ -107,7 +107,7 @@ class Trial:
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """The reason of the first fold that did not end by itself, else that of the last; None while running."""
+        """Stop reason of the first fold that did not complete, else of the last fold; None while running."""
         if self.interrupted:
             return StopReason.INTERRUPTED
         reasons = [fold.outcome.stop_reason for fold in self.folds]

@@ -45,7 +45,7 @@ class Scorer:
     extra: tuple[str, ...] = ()
 
     def score(self, log: FitLog, fitted: FittedModel, fold: int) -> Score | None:
-        """Return the score of a fold, or None if training did not end by itself or a metric is not finite.
+        """Return the score of a fold, or None if training did not complete or a metric is not finite.
 
         In hold-out, metrics are those of the epoch that counts; with folds, ``fitted`` is evaluated on the scored rows.
         A metric that is not finite makes ``log`` end as diverged.

@@ -131,7 +131,7 @@ class EpochMonitor:
         Args:
             epoch: counted from 0.
             logs: metrics by name, those of the watched rows prefixed with ``val_``.
-            is_last: whether the model ends training here by itself.
+            is_last: whether the model itself ends training after this epoch.
         """
         log, stopping = self._log, self._plan.early_stopping
         if self._recorder.record(epoch, logs) and self._snapshot is not None:
@@ -146,7 +146,7 @@ class EpochMonitor:
         decision = self._control.on_epoch(epoch, dict(logs))
         is_over = log.stop_reason is not StopReason.MAX_EPOCHS
         if is_over or is_last or epoch + 1 >= self._plan.max_epochs:
-            self.has_ended = True  # by itself: nothing is left to prune or to interrupt
+            self.has_ended = True  # training is complete: nothing is left to prune or to interrupt
         elif decision is Decision.PRUNE:
             self._end(StopReason.PRUNED)
         elif decision is Decision.INTERRUPT:

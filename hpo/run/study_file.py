@@ -19,8 +19,8 @@ class StudyFile:
     """The content of ``study.json``.
 
     Args:
-        uid: of the study, for its whole life, whatever its name or store is.
-        store: where it is recorded; see :attr:`hpo.run.location.StoreLocation.store`.
+        uid: permanent identifier of the study, independent of its name and store.
+        store: where the study is recorded; see :attr:`hpo.run.location.StoreLocation.store`.
         overrides: the command line that defines it, without secrets.
     """
 

@@ -20,7 +20,7 @@ from hpo.run.replay import report_curve
 from hpo.run.trial_record import TrialRecorder
 from hpo.study.study import Study
 
-# A trial that ran on so many lost nodes may be the cause of their loss.
+# A trial that ran on this many lost nodes may be the cause of their loss.
 MAX_LOST_NODES = 5
 
 

@@ -238,7 +238,7 @@ class TuneSearch:
         grace_period, max_epochs = self._options.grace_period, self._search.max_epochs
         if grace_period is None or max_epochs <= grace_period:
             return FIFOScheduler()
-        # max_t lies above the last epoch: a trial that reaches the last epoch ends by itself, with its own value.
+        # max_t lies above the last epoch, so that ASHA decides nothing about trials that reach the last epoch.
         return ASHAScheduler(
             time_attr=EPOCH,
             max_t=max_epochs + 1,

@@ -235,7 +235,7 @@ def run(
     """Search ``space`` with ``strategy`` for ``n_trials``; a finite strategy gets one per grid point.
 
     Args:
-        stop_after: stop after so many trials, as if the study were killed.
+        stop_after: stop after this many trials, as if the study were killed.
         stopped: a search that was stopped this way, to resume.
         defined_by_run: whether trials ask for the params of ``space`` while they run.
 

@@ -1,4 +1,4 @@
-"""A PyTorch model of the user's own, which hpo knows nothing of, in studies through the command line."""
+"""Studies of a user's PyTorch model, which hpo has no code for, through the command line."""
 
 import subprocess
 import sys

@@ -206,7 +206,7 @@ class LiveTrial(optuna.trial.BaseTrial):
 
     def __getattr__(self, name: str) -> NoReturn:
         """Explain the absence of attributes that need Optuna's study."""
-        if name.startswith("__"):  # what Python looks for by itself
+        if name.startswith("__"):  # looked up by Python, not by the objective
             raise AttributeError(name)
         raise AttributeError(
             f"trial.{name} is not there: the study is in another process, so that an objective has of its trial only "

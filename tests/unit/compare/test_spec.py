@@ -172,7 +172,7 @@ def test_equal_comparisons_have_equal_study_names() -> None:
     once = names(TWO, "model=svm", "limits.n_trials=4", "seeds=2")
     assert once == names("limits.n_trials=4", "seeds=2", TWO, "model=svm")
     assert len(set(once)) == 4
-    # More seeds, levels or other thresholds go on with the same studies.
+    # Commands with more seeds, other levels or other thresholds reuse the same studies.
     assert set(once) < set(names(TWO, "model=svm", "limits.n_trials=4", "seeds=3", "max_seeds=9", "alpha=0.01"))
     assert set(once) < set(names("strategies=[grid,optuna,random]", "model=svm", "limits.n_trials=4", "seeds=2"))
 

@@ -181,9 +181,7 @@ def test_saved_weights_are_loaded_without_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("budget", "epochs"), [(2, 2), (None, 3)])
-def test_missing_weights_are_trained_again_with_the_budget_of_the_trial(
-    budget: int | None, epochs: int, tmp_path: Path
-) -> None:
+def test_missing_weights_are_retrained_with_trial_budget(budget: int | None, epochs: int, tmp_path: Path) -> None:
     executor, shown = LosingExecutor(NODE_LOST), []
     score = (0.9 - 0.3) ** 2 + 0.1 / epochs
     best = trial(3, score, params={"x": 0.9}, budget=budget)

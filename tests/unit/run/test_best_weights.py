@@ -71,7 +71,7 @@ def finished(*scores: float | None) -> list[Trial]:
     return [trial(number, score, ended_seconds=float(number)) for number, score in enumerate(scores)]
 
 
-def test_resume_deletes_weights_of_trials_that_are_no_longer_the_best(tmp_path: Path) -> None:
+def test_resume_deletes_outdated_weights(tmp_path: Path) -> None:
     write(tmp_path, "trial-0000.npz", "trial-0001.npz", "trial-0002.npz", "partial-trial-0002.npz")
     write(tmp_path, "outbox.jsonl", "trial-0000.other")
     kept = weights(tmp_path)

@@ -28,7 +28,7 @@ def test_store_in_words_has_no_password() -> None:
     assert location.store == "https://me:***@host/ exp"
 
 
-def test_unreachable_store_is_refused_with_the_way_to_record_on_disk(tmp_path: Path) -> None:
+def test_unreachable_store_error_names_recording_on_disk(tmp_path: Path) -> None:
     with pytest.raises(TrackingError) as refused:
         StoreLocation(UNREACHABLE, "e", tmp_path).connect()
     assert refused.value.fix.endswith("or tracking.offline=allow, which records on disk until the store answers")

@@ -110,7 +110,7 @@ def test_discarded_trial_is_interrupted_and_forgotten(tracker: Tracker) -> None:
     assert points(tracker, "trial-0000.1", "loss") == []
 
 
-def test_end_of_a_trial_is_recorded_with_the_progress_of_the_study(tracker: Tracker) -> None:
+def test_end_of_trial_is_recorded_with_study_progress(tracker: Tracker) -> None:
     limits = StudyLimits(Limits(9))
     limits.restore([State.PRUNED, State.FAIL, State.COMPLETE], 5.0, 7)
     best = trial(3, 0.5)

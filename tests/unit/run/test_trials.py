@@ -77,7 +77,7 @@ def host(tracker: Tracker, train: Train, n_folds: int = 2) -> Host:
 
 
 def ends(*reasons: StopReason) -> Train:
-    """Training that ends for one reason after the other, and then by itself."""
+    """Return training that ends for each of the reasons in turn, and then completes."""
     left = list(reasons)
 
     def train(task: FoldTask, control: TrialControl) -> FoldResult:

@@ -54,9 +54,7 @@ def test_target_that_hydra_imports_by_its_path_is_found(tmp_path: Path, monkeypa
     assert set(identity["code"]["strategy"]) == {"gamma_of_mine"}
 
 
-def test_version_of_an_installed_package_that_a_target_is_in_is_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_version_of_installed_target_package_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = tmp_path / "site-packages"
     info = installed / "team_models-1.2.dist-info"
     info.mkdir(parents=True)
