@@ -5,7 +5,9 @@ Start-up imports Hydra and nothing heavier, so that help and config errors take 
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import gc
 import os
 import re
 import sys
@@ -26,6 +28,9 @@ from hpo.errors import ConfigError, InputError, StudyFailed, redact
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # the process ends with this command line
+        # Python's last garbage collections take over a second with all libraries loaded; Ctrl-C should end at once.
+        atexit.register(gc.freeze)
     # hpo sets it so that Hydra raises instead of printing; if the user sets it, tracebacks are printed as well.
     user_setting = os.environ.get("HYDRA_FULL_ERROR")
     wants_traceback = user_setting == "1"

@@ -120,3 +120,17 @@ def test_wrong_arguments_are_refused_with_the_usage(arguments: list[str], capsys
     assert error.startswith(f"error: {name} = ")
     assert f"usage: python -m hpo {name}" in error
     assert f"fix:      python -m hpo help {name}" in error
+
+
+EXIT = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 0))
+from hpo.cli.main import main
+sys.argv = ["hpo", "--version"]
+sys.exit(main())
+"""
+
+
+def test_process_ends_without_collecting_garbage() -> None:
+    done = subprocess.run([sys.executable, "-c", EXIT], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"hpo {hpo.__version__}", "True"]
