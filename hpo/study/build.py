@@ -27,6 +27,8 @@ from hpo.study.previous_format import moved_name
 from hpo.study.study import ChosenOptions, Study, default_name
 from hpo.tracking.schema import Tag
 
+_IMPORTS_KERAS = ("hpo.models.keras.", "hpo.strategies.keras_tuner.")
+
 
 def build_study(
     config: Mapping[str, Any],
@@ -48,6 +50,10 @@ def build_study(
     """
     executor = build_part(config, "executor", Executor)
     executor.prepare()
+    if any(str(config[group].get("_target_")).startswith(_IMPORTS_KERAS) for group in ("strategy", "model")):
+        from hpo.models.keras.start import start_backend
+
+        start_backend()
     strategy = build_part(config, "strategy", Strategy)
     resampling = build_part(config, "resampling", Resampling)
     model = build_model(config)
