@@ -21,6 +21,10 @@ class Training:
     stopping: keras.callbacks.EarlyStopping
 
 
+# What Keras's own callback is given, beside the study's; a test may change it.
+STOPPING: dict[str, Any] = {"patience": 3, "min_delta": 0.0, "mode": "min"}
+
+
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Training]]:
     """Keras's own ``History`` and ``EarlyStopping`` of every training, in order."""
@@ -28,8 +32,8 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Training]]:
     fit = keras.Model.fit
 
     def spy(model: keras.Model, *args: Any, **options: Any) -> keras.callbacks.History:
-        history = fit(model, *args, **options)
-        (stopping,) = [c for c in options["callbacks"] if isinstance(c, keras.callbacks.EarlyStopping)]
+        stopping = keras.callbacks.EarlyStopping(restore_best_weights=True, **STOPPING)
+        history = fit(model, *args, **{**options, "callbacks": [*options["callbacks"], stopping]})
         kept.append(Training({k: [float(v) for v in values] for k, values in history.history.items()}, stopping))
         return history
 
@@ -79,8 +83,14 @@ def check(read: Callable[..., Any], trainings: list[Training], overrides: dict[s
 
 
 def test_early_stopped_and_whole_trials_are_recorded(
-    hpo: Callable[..., int], small: tuple[str, ...], read: Callable[..., Any], trainings: list[Training]
+    hpo: Callable[..., int],
+    small: tuple[str, ...],
+    read: Callable[..., Any],
+    trainings: list[Training],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(STOPPING, "patience", 1)
+    monkeypatch.setitem(STOPPING, "min_delta", 0.02)
     stopping = ("early_stopping.patience=1", "early_stopping.min_delta=0.02", "strategy/pruner=none")
     assert hpo(*small, *stopping, "max_epochs=6", "limits.n_trials=5", "seed=1") == 0
     trials = check(read, trainings, {"patience": 1, "min_delta": 0.02, "max_epochs": 6})
