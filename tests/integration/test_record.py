@@ -63,17 +63,13 @@ def check(read: Callable[..., Any], trainings: list[Training], overrides: dict[s
         assert outcome["min_delta"] == overrides["min_delta"] == abs(stopping.min_delta)
         assert outcome["epochs_run"] == n_epochs == trial.metrics["epochs_run"]
         assert outcome["max_epochs"] == overrides["max_epochs"]
-        if math.isnan(float(stopping.best)):  # Keras keeps a NaN as the best value; a record has none
-            assert outcome["best_epoch"] is None
-            assert "best_epoch" not in trial.metrics
-        else:
-            assert outcome["best_epoch"] == stopping.best_epoch == trial.metrics["best_epoch"]
-            assert same(float(outcome["best_value"]), float(stopping.best))
-            assert same(trial.metrics[f"best_{stopping.monitor}"], float(stopping.best))
+        assert outcome["best_epoch"] == stopping.best_epoch == trial.metrics["best_epoch"]
+        assert same(float(outcome["best_value"]), float(stopping.best))
+        assert same(trial.metrics[f"best_{stopping.monitor}"], float(stopping.best))
         # Keras has 0 if it did not stop; the record has no value.
         assert (outcome["stopped_epoch"] or 0) == stopping.stopped_epoch
         assert trial.metrics.get("stopped_epoch", 0) == stopping.stopped_epoch
-        assert outcome["restored_best_weights"] is (outcome["best_epoch"] is not None)
+        assert outcome["restored_best_weights"] is (stopping.best_weights is not None)
         saved = overrides["max_epochs"] - n_epochs if outcome["stop_reason"] in ("early_stopped", "pruned") else 0
         assert outcome["epochs_saved"] == saved == trial.metrics["epochs_saved"]
         assert trial.tags["hpo.stop_reason"] == outcome["stop_reason"] == trial.stop_reason
