@@ -44,7 +44,7 @@ class EarlyStoppingMonitor:
             return False
         self._n_waited += 1
         if self.best_value is None:
-            is_better = not math.isnan(value)
+            is_better = True  # a NaN too, as in Keras; training diverges then
         else:
             gain = self.best_value - value if self._stopping.mode == "min" else value - self.best_value
             is_better = gain > self._stopping.min_delta
